@@ -1,0 +1,51 @@
+# `make repro` runs the experiment, `make test` the tests; either sets up what it needs. `make TORCH=cpu …` takes the
+# CPU build of torch (smaller, no CUDA libraries) from PyTorch's own package index.
+PYTHON ?= python3
+TORCH ?= default
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test check format lock plots-page clean-work
+
+repro: $(VENV)/ready
+	dvc repro
+	@python -m pcam_agreement.table
+
+# A process a core, a thread a process: threads of several processes would wait for each other.
+test: $(VENV)/ready
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+check: $(VENV)/ready
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: $(VENV)/ready
+	ruff check --fix .
+	ruff format .
+
+# The page that `dvc plots` fills, with its scripts inside.
+plots-page: $(VENV)/ready
+	python .dvc/make_plots_page.py
+
+# The exact versions, for every platform, without index addresses.
+lock: $(VENV)/ready
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+	  --no-emit-index-url --upgrade pyproject.toml --output-file requirements.lock
+
+clean-work:
+	rm -rf data/work
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}; set PYTHON=")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+ifeq ($(TORCH),cpu)
+	grep -vE '^(nvidia|cuda|triton)' requirements.lock > $(VENV)/requirements.txt
+	uv pip install --quiet --compile-bytecode --torch-backend cpu --requirement $(VENV)/requirements.txt
+else
+	uv pip install --quiet --compile-bytecode --requirement requirements.lock
+endif
+	uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

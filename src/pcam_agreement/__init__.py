@@ -1,0 +1,1 @@
+"""Do classifiers that perform equally well on PatchCamelyon look at the same tissue?"""

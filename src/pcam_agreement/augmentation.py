@@ -1,0 +1,32 @@
+"""Random flips, quarter turns and stain jitter of a batch, on its device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Optical density of haematoxylin, eosin and the residual (their cross product): Ruifrok & Johnston 2001, by row.
+STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, -0.570, 0.776))
+
+
+def augment(patches: Tensor, flips: bool, quarter_turns: bool, stain_jitter: float) -> Tensor:
+    """Patches [n, 3, h, h] in [0, 1], each with its own draw from torch's global generator of this device.
+
+    stain_jitter: standard deviation of the logarithm of the factor on each stain's amount; 0 leaves colours alone.
+    """
+    n, device = len(patches), patches.device
+    if flips:
+        for axis in (2, 3):
+            turned = torch.rand(n, device=device) < 0.5
+            patches = torch.where(turned.view(n, 1, 1, 1), patches.flip(axis), patches)
+    if quarter_turns:
+        turns = torch.randint(0, 4, (n,), device=device).view(n, 1, 1, 1)
+        for count in (1, 2, 3):
+            patches = torch.where(turns == count, patches.rot90(count, (2, 3)), patches)
+    if stain_jitter > 0:
+        stains = torch.tensor(STAINS, device=device)
+        density = -torch.log(patches.clamp(min=1 / 255)).permute(0, 2, 3, 1)  # [n, h, w, 3]
+        factors = torch.exp(stain_jitter * torch.randn(n, 1, 1, 3, device=device))
+        density = ((density @ torch.linalg.inv(stains)) * factors) @ stains
+        patches = torch.exp(-density).clamp(0, 1).permute(0, 3, 1, 2).contiguous()
+    return patches

@@ -1,0 +1,269 @@
+"""params.yaml as typed, validated settings: an unknown key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pcam_agreement.architectures import NETWORKS
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Level = Annotated[float, Field(ge=0)]
+Reduction = Literal["max_of_absolute", "absolute_of_sum", "positive_of_sum", "minmax_of_sum"]  # see heatmap.reduce
+
+
+class Settings(BaseModel):
+    """A block of params.yaml. Every key must be there: its one default is the value in that file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitSlides(Settings):
+    train: Count
+    valid: Count
+    test: Count
+
+
+class SplitFractions(Settings):
+    train: Fraction
+    valid: Fraction
+    test: Fraction
+
+
+class Synthetic(Settings):
+    slides: SplitSlides
+    patches_per_slide: Count
+
+
+class PCam(Settings):
+    mirrors: list[str]  # URLs with {name}, tried in turn
+    directory: str  # downloads; files that are already there are verified and adopted
+
+
+class Folder(Settings):
+    path: str | None
+    fractions: SplitFractions  # used where the folder has no train/valid/test
+
+
+class Data(Settings):
+    source: Literal["synthetic", "pcam", "folder"]
+    synthetic: Synthetic
+    pcam: PCam
+    folder: Folder
+
+
+class Training(Settings):
+    weights: str  # default, none or the path of a state dict
+    freeze: bool
+    input: Literal["native", "architecture"]
+    optimiser: Literal["adamw", "adam", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Level
+    schedule: Literal["constant", "cosine"]
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=2)]
+    precision: Literal["32", "bf16", "16"]
+    patience: Count | None
+    fraction: Fraction
+    flips: bool
+    quarter_turns: bool
+    stain_jitter: Level
+    compile: bool
+    devices: Count
+    nodes: Count
+
+
+class Network(Training):
+    architecture: str
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Evaluation(Settings):
+    ece_bins: Count
+    batch_size: Count
+
+
+class Explanation(Settings):
+    patches: Count
+    draw: Literal["stratified", "first"]
+    target: Literal["tumour", "predicted"]
+    output: Literal["logit", "probability"]
+    batch_size: Count
+    chunk: Count
+
+
+class Method(Settings):
+    reduce: Reduction  # of the attribution to a heatmap
+
+
+class Saliency(Method):
+    pass
+
+
+class IntegratedGradients(Method):
+    baseline: Literal["white", "black", "mean", "blurred", "imagenet"]
+    rule: Literal["gauss_legendre", "right"]
+    nodes: Count
+    max_nodes: Count
+    tolerance: Annotated[float, Field(gt=0)]
+
+
+class Lime(Method):
+    superpixels: Literal["slic", "grid", "quickshift"]
+    segments: Annotated[int, Field(ge=2)]
+    samples: Annotated[int, Field(ge=2)]
+    kernel: Literal["distance", "similarity"]
+    kernel_width: Annotated[float, Field(gt=0)]
+    ridge: Annotated[float, Field(gt=0)]
+
+
+class Methods(Settings):
+    saliency: Saliency
+    integrated_gradients: IntegratedGradients
+    lime: Lime
+
+
+class Agreement(Settings):
+    top_fraction: Annotated[float, Field(gt=0, lt=1)]
+    ties: Literal["share", "all"]
+
+
+class Report(Settings):
+    panels: Count
+
+
+class Params(Settings):
+    """The whole file. `network` holds the shared `train` block with each network's own keys laid over it."""
+
+    seed: Annotated[int, Field(ge=0)]
+    device: Literal["auto", "cpu", "cuda"]
+    networks: list[str]
+    methods: list[str]
+    data: Data
+    train: Training
+    network: dict[str, Network]
+    evaluate: Evaluation
+    explain: Explanation
+    method: Methods
+    agreement: Agreement
+    report: Report
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check the parameters.
+
+    Raises ValueError with one sentence that names the key, what was expected and the nearest known name.
+    """
+    try:
+        raw = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing; run from the top of the repository.") from error
+    except YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    return check(raw, str(path))
+
+
+def check(raw: Any, origin: str = "params.yaml") -> Params:
+    """Parameters from plain dictionaries and lists; raises ValueError as `load` does."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{origin}: expected a mapping of settings, found {type(raw).__name__}.")
+    merged = dict(raw)
+    shared, blocks = raw.get("train"), raw.get("network")
+    if isinstance(shared, dict) and isinstance(blocks, dict):
+        merged["network"] = {
+            name: {**shared, "seed": raw.get("seed"), **block} if isinstance(block, dict) else block
+            for name, block in blocks.items()
+        }
+    try:
+        params = Params.model_validate(merged)
+    except ValidationError as error:
+        raise ValueError(f"{origin}: {_sentence(error)}") from None
+    _check_names(params, origin)
+    return params
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; did you mean …?' where a known name is close, else the list of known names."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+
+
+def named(kind: str, name: str, known: Mapping[str, Any]) -> Any:
+    """The entry of this name; raises ValueError with the nearest name where there is none."""
+    if name not in known:
+        raise ValueError(f"unknown {kind} '{name}'; {nearest(name, known)}")
+    return known[name]
+
+
+def check_architecture(name: str) -> None:
+    """Raise ValueError unless the name is a row of NETWORKS or a model of timm."""
+    if name.startswith("timm/"):
+        import timm  # takes seconds to import, so only where a run uses it
+
+        if not timm.is_model(name.removeprefix("timm/")):
+            models = timm.list_models()
+            raise ValueError(f"timm has no model '{name[5:]}'; {nearest(name[5:], models) if models else ''}")
+    elif name not in NETWORKS:
+        raise ValueError(
+            f"unknown architecture '{name}'; {nearest(name, NETWORKS)} Any timm model is reachable as timm/<name>."
+        )
+
+
+def _check_names(params: Params, origin: str) -> None:
+    for kind, chosen, known in (
+        ("network", params.networks, list(params.network)),
+        ("method", params.methods, list(Methods.model_fields)),
+    ):
+        if not chosen:
+            raise ValueError(f"{origin}: {kind}s is empty; name at least one.")
+        for name in chosen:
+            if name not in known:
+                raise ValueError(f"{origin}: unknown {kind} '{name}' in {kind}s; {nearest(name, known)}")
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"{origin}: '{name}' becomes a path; use letters, digits, - and _ only.")
+        twice = {name for name in chosen if chosen.count(name) > 1}
+        if twice:
+            raise ValueError(f"{origin}: {kind}s names {', '.join(sorted(twice))} more than once.")
+    if len(params.networks) < 2:
+        raise ValueError(f"{origin}: networks names only {params.networks[0]}; agreement needs at least two.")
+    for name in params.networks:
+        try:
+            check_architecture(params.network[name].architecture)
+        except ValueError as error:
+            raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem pydantic found, in one sentence."""
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {where}; {nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{where} is missing."
+    expected = problem["msg"][0].lower() + problem["msg"][1:]
+    hint = ""
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        hint = "; " + nearest(problem["input"], re.findall(r"'([^']+)'", problem["msg"]))
+    return f"{where}: {expected}, found {problem['input']!r}{hint}".rstrip(".") + ("" if hint.endswith("?") else ".")
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    model: Any = Params
+    for key in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[key].annotation
+            if model == dict[str, Network]:
+                model = {}
+        else:
+            model = Network  # one step into the dictionary of networks
+    return list(model.model_fields)

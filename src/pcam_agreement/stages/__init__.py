@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml: each reads parameters, calls the library and writes its outputs."""

@@ -1,0 +1,45 @@
+"""Fetch the patches that data.source names, as PCam's files: checked, counted, with a description beside them."""
+
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from pcam_agreement import command, image_folder, params, pcam, synthetic, zenodo
+
+
+def main(args: Namespace) -> None:
+    settings = params.load(args.params)
+    # beside the output, whose place it takes when it is complete
+    partial = args.out.with_name(args.out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        match settings.data.source:
+            case "synthetic":
+                synthetic.generate(partial, settings.data.synthetic, settings.seed)
+            case "pcam":
+                zenodo.fetch_pcam(partial, settings.data.pcam, pcam.PUBLISHED)
+            case "folder":
+                image_folder.convert(partial, settings.data.folder, settings.seed)
+        description = pcam.describe(partial)
+        differing = sum(split["label_differs_from_meta"] for split in description["splits"].values())
+        if differing:
+            print(
+                f"WARNING: the label of {differing} patches differs from center_tumor_patch in meta.", file=sys.stderr
+            )
+        pcam.write_contents(partial, {"source": settings.data.source, **description})
+        if args.out.exists():
+            shutil.rmtree(args.out)
+        partial.rename(args.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for name, split in description["splits"].items():
+        print(f"{name:5}  {split['patches']:7} patches  {split['tumour']:7} tumour  {split['slides']:7} slides")
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of patches to write, replaced when complete")
+    command.run(main, parser)

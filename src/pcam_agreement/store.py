@@ -1,0 +1,123 @@
+"""Predictions, heatmaps, agreement and histories to and from disk; same content, same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+
+@contextmanager
+def final(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` once all of it is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    with final(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(_existing(path).read_text())
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: str | float) -> None:
+    """Arrays by name in one HDF5 file, with attributes."""
+    with final(path) as partial, h5py.File(partial, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+        file.attrs.update(attributes)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(_existing(path), "r") as file:
+        return {name: file[name][...] for name in file}
+
+
+def write_chunk(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """One finished part of a long computation."""
+    with final(path) as partial, open(partial, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def merge_chunks(paths: list[Path], path: Path, count: int, settings: dict) -> None:
+    """Chunks, in order, as one file of heatmaps; checks that there are `count` patches, each exactly once.
+
+    In the file: heatmaps float16 [n, 96, 96] (mean 1), index (of the patch in its split), logits, constant (the map
+    says nothing) and the method's diagnostics, all [n]; the settings as the attribute `settings`.
+    """
+    with final(path) as partial, h5py.File(partial, "w") as file:
+        start = 0
+        for chunk_path in paths:
+            with np.load(chunk_path, allow_pickle=False) as chunk:
+                stop = start + len(chunk["index"])
+                for name in chunk.files:
+                    part = chunk[name]
+                    if start == 0:
+                        file.create_dataset(name, (count, *part.shape[1:]), part.dtype)
+                    file[name][start:stop] = part
+                start = stop
+        assert start == count, f"chunks hold {start} of {count} patches"
+        assert len(np.unique(file["index"][...])) == count, "a patch is there twice"
+        file.attrs["settings"] = json.dumps(settings, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """What `explain` wrote for one method and network; heatmaps float16 [n, 96, 96] stay on disk until `read`."""
+
+    path: Path
+    index: np.ndarray
+    constant: np.ndarray
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def diagnostics(self) -> list[str]:
+        """Names of the method's own diagnostics."""
+        return [name for name in self.arrays if name not in ("index", "constant", "logits")]
+
+    def read(self, part: slice = slice(None)) -> np.ndarray:
+        with h5py.File(self.path, "r") as file:
+            return file["heatmaps"][part]
+
+
+def open_heatmaps(path: Path) -> Heatmaps:
+    """Everything but the heatmaps themselves. Raises ValueError where the file is missing."""
+    with h5py.File(_existing(path), "r") as file:
+        arrays = {name: file[name][...] for name in file if name != "heatmaps"}
+    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), arrays)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """A long-form CSV with numbers of six digits."""
+    with final(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """What DVCLive logged: one row an epoch, one column a metric (train/loss, valid/auroc …)."""
+    metrics = folder / "plots" / "metrics"
+    columns = [
+        pd.read_csv(path, sep="\t", index_col="step").iloc[:, 0].rename(str(path.relative_to(metrics).with_suffix("")))
+        for path in sorted(metrics.rglob("*.tsv"))
+    ]
+    return pd.concat(columns, axis=1) if columns else pd.DataFrame()
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"{path} is missing; run the stage that writes it (dvc repro) or dvc pull.")
+    return path

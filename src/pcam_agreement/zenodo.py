@@ -1,0 +1,47 @@
+"""PatchCamelyon as published: adopt the files that are on disk, download the others, unpack them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pcam_agreement import download, params, pcam, transfer
+
+
+def fetch_pcam(folder: Path, settings: params.PCam, published: Mapping[str, pcam.Published]) -> None:
+    """Bring every published file into the folder, verified.
+
+    In settings.directory an unpacked file is linked (or copied, on another disk), an archive is unpacked, and what
+    is missing is downloaded to there and stays, so that it is fetched once.
+
+    Raises ValueError where a file is not the published one or cannot be fetched; see `download.fetch`.
+    """
+    for mirror in settings.mirrors:
+        if "{name}" not in mirror:
+            raise ValueError(f"data.pcam.mirrors: {mirror} has no {{name}}; write it where the file's name belongs.")
+    directory = Path(settings.directory).expanduser()
+    for name, file in published.items():
+        plain, archive = directory / name, directory / f"{name}.gz"
+        if name.endswith(".csv") or plain.exists():
+            download.fetch(_urls(settings, plain), plain, file.md5, file.archive_bytes)
+            _link(plain, folder / name)
+        else:
+            download.fetch(_urls(settings, archive), archive, file.archive_md5, file.archive_bytes)
+            download.unpack(archive, folder / name, file.md5)
+
+
+def _urls(settings: params.PCam, path: Path) -> list[str]:
+    return [mirror.replace("{name}", path.name) for mirror in settings.mirrors]
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):  # no links here
+            raise
+        with transfer.naming(target):
+            shutil.copyfile(source, target)

@@ -1,0 +1,78 @@
+"""Mistakes in params.yaml: one sentence, with the nearest name."""
+
+from pathlib import Path
+
+import pytest
+
+from pcam_agreement import params, profile
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (("train", "learning_rate"), 0.1, "unknown setting"),
+        (("train", "epoch"), 3, "unknown setting train.epoch; did you mean epochs?"),
+        (("network", "alexnet", "architecure"), "alexnet", "did you mean architecture?"),
+        (("network", "alexnet", "architecture"), "alexnett", "unknown architecture 'alexnett'; did you mean alexnet?"),
+        (("network", "alexnet", "architecture"), "timm/resnet10tt", "timm has no model 'resnet10tt'; did you mean"),
+        (("networks",), ["resnet43"], "unknown network 'resnet43' in networks; did you mean resnet34?"),
+        (("networks",), [], "networks is empty"),
+        (("networks",), ["alexnet"], "networks names only alexnet; agreement needs at least two"),
+        (("networks",), ["alexnet", "alexnet"], "networks names alexnet more than once"),
+        (("methods",), ["saliancy"], "unknown method 'saliancy' in methods; did you mean saliency?"),
+        (("data", "source"), "sinthetic", "found 'sinthetic'; did you mean synthetic?"),
+        (("device",), "gpu", "device: input should be 'auto', 'cpu' or 'cuda'"),
+        (("train", "lr"), "fast", "lr"),
+        (("agreement", "top_fraction"), 1.5, "agreement.top_fraction: input should be less than 1, found 1.5"),
+        (("method", "lime", "samples"), 0, "method.lime.samples"),
+        (("seed",), -1, "seed"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_helps(raw, path, value, sentence):
+    block = raw
+    for key in path[:-1]:
+        block = block[key]
+    block[path[-1]] = value
+    with pytest.raises(ValueError) as error:
+        params.check(raw)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_setting_is_named(raw):
+    del raw["agreement"]["top_fraction"]
+    with pytest.raises(ValueError, match=r"agreement.top_fraction is missing"):
+        params.check(raw)
+
+
+def test_a_network_takes_the_shared_settings_and_lays_its_own_over_them(raw):
+    raw["network"]["alexnet"]["lr"] = 0.5
+    found = params.check(raw).network
+    assert found["alexnet"].lr == 0.5
+    assert found["resnet34"].lr == raw["train"]["lr"]
+    assert found["resnet34"].seed == raw["seed"]
+
+
+def test_a_small_learning_rate_written_by_dvc_is_a_number(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace("lr: 1.0e-3", "lr: 1e-05")
+    (tmp_path / "params.yaml").write_text(text)
+    assert params.load(tmp_path / "params.yaml").train.lr == 1e-5
+
+
+def test_files_that_are_not_there_or_not_yaml_are_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="is missing; run from the top"):
+        params.load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [1,\nb: 2")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, capsys):
+    overlay = profile.YAML(typ="safe", pure=True).load(path)
+    params.check(profile.laid_over(raw, overlay))
+    for flag in profile.flags(overlay):
+        assert flag.startswith("++")
+        assert not set(" \t\n") & set(flag)

@@ -1,0 +1,212 @@
+"""The real pipeline, small: real images, real DVC, real stages, in a repository of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import grimp
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pcam_agreement import pcam
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+class Repository:
+    """A git and DVC repository with the project's pipeline and small parameters."""
+
+    def __init__(self, path: Path, images: Path, change: Callable[[dict], None] = lambda raw: None) -> None:
+        self.path = path
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(ROOT / name, path / name)
+        shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        (path / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc" / "config", path / ".dvc" / "config")
+        shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
+        shutil.copy(ROOT / ".dvc" / "plots_page.html", path / ".dvc" / "plots_page.html")
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(path / "src"),
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@example.org",
+        }
+        raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        raw["networks"] = ["one", "two"]
+        raw["methods"] = ["saliency", "lime"]
+        raw["data"].update(source="folder", folder={**raw["data"]["folder"], "path": str(images)})
+        raw["train"].update(epochs=2, batch_size=8)
+        raw["network"] = {
+            "one": {"architecture": "efficientnet_b1"},
+            "two": {"architecture": "efficientnet_b1", "seed": 1},
+            "three": {"architecture": "efficientnet_b1", "epochs": 0},
+        }
+        raw["explain"].update(patches=6, chunk=2, batch_size=8)
+        raw["method"]["lime"].update(samples=12, segments=9)
+        raw["report"]["panels"] = 2
+        change(raw)
+        self.write(raw)
+        self.run("git", "init", "-q")
+        self.commit()
+
+    def read(self) -> dict:
+        return YAML(typ="safe", pure=True).load(self.path / "params.yaml")
+
+    def write(self, raw: dict) -> None:
+        YAML().dump(raw, self.path / "params.yaml")
+
+    def change(self, *keys: str, value: object) -> None:
+        raw = self.read()
+        block = raw
+        for key in keys[:-1]:
+            block = block[key]
+        block[keys[-1]] = value
+        self.write(raw)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(command, cwd=self.path, env=self.environment, text=True, capture_output=True)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout + done.stderr
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "x", "--allow-empty")
+
+    def repro(self, *options: str) -> set[str]:
+        """Run the pipeline; the names of the stages that were executed."""
+        return set(re.findall(r"^Running stage '([^']+)'", self.run("dvc", "repro", *options), re.MULTILINE))
+
+    def reset(self) -> None:
+        """Back to the commit, without files of networks that are not in it."""
+        for leftover in self.path.glob("data/**/three*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self.run("git", "checkout", "-q", ".")
+        self.run("dvc", "checkout", "-q")
+
+    def lock(self) -> bytes:
+        return (self.path / "dvc.lock").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def images(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic patches as image files in class folders below train, valid and test."""
+    folder = tmp_path_factory.mktemp("images")
+    for name in pcam.SPLITS:
+        split = pcam.read(dataset, name)
+        for number, (patch, label) in enumerate(zip(split.patches, split.labels, strict=True)):
+            path = folder / name / ("normal", "tumour")[label] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(patch)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository whose pipeline was run once, and committed."""
+    repository = Repository(tmp_path_factory.mktemp("repository"), images)
+    repository.repro()
+    repository.commit()
+    return repository
+
+
+def stages(*names: str, networks: tuple[str, ...] = ("one", "two"), methods: tuple[str, ...] = ("saliency", "lime")):
+    """train, evaluate, explain and compare with their matrices, other names as they are."""
+    found = set()
+    for name in names:
+        if name in ("train", "evaluate"):
+            found |= {f"{name}@{network}" for network in networks}
+        elif name == "explain":
+            found |= {f"explain@{method}-{network}" for method in methods for network in networks}
+        elif name == "compare":
+            found |= {f"compare@{method}" for method in methods}
+        else:
+            found.add(name)
+    return found
+
+
+def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
+    r = finished
+
+    def after(*keys: str, value: object) -> set[str]:
+        r.change(*keys, value=value)
+        return r.repro()
+
+    assert r.repro() == set()
+    assert after("network", "three", "lr", value=1e-4) == {"report"}  # nobody runs three
+    lime = stages("explain", "compare", "report", methods=("lime",))
+    assert after("method", "lime", "samples", value=14) == lime
+    assert after("methods", value=["lime"]) == {"report"}  # a method dropped
+    assert after("explain", "patches", value=8) == lime
+    own = stages("train", "evaluate", "explain", networks=("two",), methods=("lime",))
+    after_explain = stages("compare", "report", methods=("lime",))
+    assert after("network", "two", "lr", value=1e-4) == own | after_explain
+    r.change("network", "two", value={"architecture": "efficientnet_b1", "seed": 1})
+    assert r.repro() <= {"report"}  # an old value again: all else comes from the run-cache
+    assert after("train", "epochs", value=1) == stages("train", "evaluate", methods=("lime",)) | lime
+    assert after("agreement", "top_fraction", value=0.2) == after_explain
+    added = stages("train", "evaluate", "explain", networks=("three",), methods=("lime",))
+    assert after("networks", value=["one", "two", "three"]) == added | after_explain
+    module = r.path / "src" / "pcam_agreement" / "stages" / "compare.py"
+    module.write_text(module.read_text() + "# a remark\n")
+    assert r.repro() == {"compare@lime"}
+    r.reset()
+
+
+def test_a_forced_second_run_gives_the_same_bytes(finished):
+    before = finished.lock()
+    assert finished.repro("--force") == stages("fetch", "train", "evaluate", "explain", "compare", "report")
+    assert finished.lock() == before
+
+
+def test_a_clone_without_data_is_up_to_date_and_with_data_clean(finished, tmp_path):
+    finished.run("dvc", "remote", "add", "--default", "--force", "--local", "shared", str(tmp_path / "remote"))
+    finished.run("dvc", "push", "-q")
+    finished.run("git", "clone", "-q", str(finished.path), str(tmp_path / "clone"))
+
+    def inside(*command: str) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path / "clone", env=finished.environment, text=True, capture_output=True, check=True
+        )
+        return done.stdout + done.stderr
+
+    assert "up to date" in inside("dvc", "repro", "--allow-missing", "--dry")
+    inside("dvc", "remote", "add", "--default", "--local", "shared", str(tmp_path / "remote"))
+    inside("dvc", "pull", "-q")
+    assert "up to date" in inside("dvc", "status")
+    assert "up to date" in inside("dvc", "repro")
+
+
+def test_experiments_are_made_shown_and_plotted_without_a_network(finished):
+    finished.run("dvc", "exp", "run", "-q", "-n", "wider", "-S", "agreement.top_fraction=0.5")
+    shown = finished.run("dvc", "exp", "show", "--csv", "--no-pager")
+    assert "wider" in shown
+    assert "agreement.saliency.ceiling" in shown
+    finished.run("dvc", "plots", "diff", "HEAD", "workspace")
+    page = (finished.path / "dvc_plots" / "index.html").read_text()
+    assert not re.search(r'<script[^>]+src="https?:', page)
+    assert page.count("vegaEmbed(") >= 4
+    finished.reset()
+
+
+def test_every_stage_names_every_module_that_it_imports():
+    graph = grimp.build_graph("pcam_agreement")
+    for name, stage in YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"].items():
+        module = re.search(r"-m (\S+)", stage["cmd"])[1]
+        used = {module} | graph.find_upstream_modules(module)
+        files = set()
+        for used_module in used:
+            path = Path("src", *used_module.split("."))
+            files.add(f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py")
+        documentation = {"src/pcam_agreement/__init__.py", "src/pcam_agreement/stages/__init__.py"}
+        assert {dep for dep in stage["deps"] if dep.startswith("src/")} == files - documentation, name
