@@ -74,7 +74,8 @@ def generate(folder: Path, settings: params.Synthetic, seed: int) -> None:
             keys = [(seed, split, slide) for slide in range(slides[split])]
             meta = pd.concat(_in_order(pool, rows, keys, n), ignore_index=True)
             labels = meta["center_tumor_patch"].to_numpy(np.uint8)
-            blocks = tqdm(_in_order(pool, patches, keys, n), f"synthetic {name}", len(keys), unit="slide")
+            drawn = _in_order(pool, patches, keys, n)
+            blocks = tqdm(drawn, f"synthetic {name}", len(keys), unit="slide", disable=None)
             pcam.write(folder, name, blocks, labels, meta, _in_order(pool, masks, keys, n))
 
 

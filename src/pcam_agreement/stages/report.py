@@ -30,7 +30,7 @@ def main(args: Namespace) -> None:
     all_pairs, all_maps = pd.concat(pairs, ignore_index=True), pd.concat(maps, ignore_index=True)
     chance = agreement.chance_iou(fraction)
     figure = figures.agreement_matrices(all_pairs, settings.networks, fraction, chance)
-    figures.save(figure, args.plots / "figures" / "agreement.png")
+    figures.save(figure, args.plots / "figures" / "agreement.png", dpi=110)
 
     summary = tables.summary(found, all_pairs, all_maps, chance)
     store.write_json(args.summary, summary)
@@ -71,7 +71,7 @@ def _panels(
     masks = heatmap.top_mask(flat, settings.agreement.top_fraction, settings.agreement.ties).reshape(heatmaps.shape)
     patches = pcam.read(args.data / "patches", "test").patches[results["index"][chosen]]
     figure = figures.pair_panels(patches, heatmaps.astype(np.float32), masks, iou[chosen], names, method)
-    figures.save(figure, args.plots / "figures" / f"panels_{method}.png")
+    figures.save(figure, args.plots / "figures" / f"panels_{method}.png", dpi=70)  # tissue does not compress
 
 
 if __name__ == "__main__":
