@@ -4,6 +4,8 @@ PYTHON ?= python3
 TORCH ?= default
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# uv installs into this one, whatever is active in the shell
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .PHONY: repro test check format lock plots-page clean-work
 
