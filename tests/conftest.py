@@ -14,6 +14,15 @@ from pcam_agreement import networks, params, pcam, synthetic
 os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).parents[1]
 
+# What makes each method cheap.
+CHEAP: dict[str, dict] = {
+    "smoothgrad": {"samples": 3},
+    "integrated_gradients": {"nodes": 4, "max_nodes": 8},
+    "occlusion": {"window": 32, "stride": 32},
+    "lime": {"samples": 30, "max_samples": 30, "segments": 9},
+    "kernel_shap": {"samples": 30, "max_samples": 30, "segments": 9},
+}
+
 
 def small(raw: dict) -> dict:
     """The committed parameters, cut down to what a test can afford."""
@@ -22,7 +31,7 @@ def small(raw: dict) -> dict:
     raw["train"].update(epochs=1, batch_size=16)
     raw["explain"].update(patches=6, chunk=4, batch_size=16)
     raw["method"]["integrated_gradients"].update(nodes=4, max_nodes=8)
-    raw["method"]["lime"].update(samples=30, segments=16)
+    raw["method"]["lime"].update(samples=30, max_samples=30, segments=16)
     raw["report"]["panels"] = 2
     return raw
 
@@ -59,6 +68,11 @@ def patches(dataset: Path) -> torch.Tensor:
 def resnet() -> networks.Classifier:
     """A ResNet34 as drawn, ready to be explained; its logits on patches have both signs."""
     return ready("resnet34")
+
+
+def chosen(settings: params.Params, method: str, **change: object) -> params.Method:
+    """The committed settings of a method with these changed."""
+    return getattr(settings.method, method).model_copy(update=change)
 
 
 def ready(architecture: str, seed: int = 0, input_size: str = "native") -> networks.Classifier:

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
         (("train", "lr"), "fast", "lr"),
         (("agreement", "top_fraction"), 1.5, "agreement.top_fraction: input should be less than 1, found 1.5"),
         (("method", "lime", "samples"), 0, "method.lime.samples"),
+        (("method", "lime", "max_samples"), 10, "method.lime: expected max_samples of at least samples (160), found 10."),
         (("seed",), -1, "seed"),
     ],
 )
@@ -39,6 +40,14 @@ def test_a_wrong_setting_is_one_sentence_that_helps(raw, path, value, sentence):
         params.check(raw)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_grad_cam_of_a_map_of_one_pixel_is_refused_before_the_run(raw):
+    raw["methods"].append("grad_cam")
+    with pytest.raises(ValueError, match=r"grad_cam cannot explain inception_v3_untrained.*or use saliency, "):
+        params.check(raw)
+    raw["network"]["inception_v3_untrained"]["input"] = "architecture"
+    params.check(raw)
 
 
 def test_a_missing_setting_is_named(raw):

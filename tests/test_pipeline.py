@@ -1,22 +1,30 @@
 """The real pipeline, small: real images, real DVC, real stages, in a repository of its own."""
 
+import itertools
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import grimp
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
 from pcam_agreement import pcam
 
 ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT.parent / "shared" / "pcam-sample"
 pytestmark = pytest.mark.slow
 
 
@@ -52,7 +60,7 @@ class Repository:
             "three": {"architecture": "efficientnet_b1", "epochs": 0},
         }
         raw["explain"].update(patches=6, chunk=2, batch_size=8)
-        raw["method"]["lime"].update(samples=12, segments=9)
+        raw["method"]["lime"].update(samples=12, max_samples=12, segments=9)
         raw["report"]["panels"] = 2
         change(raw)
         self.write(raw)
@@ -86,6 +94,28 @@ class Repository:
     def repro(self, *options: str) -> set[str]:
         """Run the pipeline; the names of the stages that were executed."""
         return set(re.findall(r"^Running stage '([^']+)'", self.run("dvc", "repro", *options), re.MULTILINE))
+
+    def kill_when(self, *sign: str) -> None:
+        """Start the pipeline and kill -9 all of it as soon as a path like one of these patterns exists."""
+        process = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while not any(next(self.path.glob(pattern), None) for pattern in sign):
+            assert process.poll() is None, f"the pipeline ended before {sign} was there"
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stage(self, name: str, *arguments: str) -> tuple[int, str]:
+        """Exit status and stderr of one stage, run without DVC."""
+        command = [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
+        done = subprocess.run(command, cwd=self.path, env=self.environment, text=True, capture_output=True)
+        return done.returncode, done.stderr
 
     def reset(self) -> None:
         """Back to the commit, without files of networks that are not in it."""
@@ -145,7 +175,7 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
     assert r.repro() == set()
     assert after("network", "three", "lr", value=1e-4) == {"report"}  # nobody runs three
     lime = stages("explain", "compare", "report", methods=("lime",))
-    assert after("method", "lime", "samples", value=14) == lime
+    assert after("method", "lime", "samples", value=10) == lime
     assert after("methods", value=["lime"]) == {"report"}  # a method dropped
     assert after("explain", "patches", value=8) == lime
     own = stages("train", "evaluate", "explain", networks=("two",), methods=("lime",))
@@ -164,9 +194,119 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
 
 
 def test_a_forced_second_run_gives_the_same_bytes(finished):
-    before = finished.lock()
     assert finished.repro("--force") == stages("fetch", "train", "evaluate", "explain", "compare", "report")
-    assert finished.lock() == before
+    assert finished.run("git", "status", "--porcelain") == ""
+
+
+def test_a_pipeline_that_is_killed_goes_on_and_ends_in_the_same_bytes(finished):
+    r = finished
+    for path in ("data", ".dvc/cache"):
+        shutil.rmtree(r.path / path)
+    r.kill_when("data/patches.partial")
+    assert not (r.path / "data" / "patches").exists()
+    r.kill_when("data/work/train-two-*/last.ckpt")
+    assert not (r.path / "data" / "checkpoints" / "two.safetensors").exists()
+    r.kill_when("data/work/explain-lime-one-*/chunk-00000*")
+    assert not (r.path / "data" / "heatmaps" / "lime" / "one.h5").exists()
+    (kept,) = r.path.glob("data/work/explain-lime-one-*/chunk-00000.npz")
+    assert not (kept.parent / "chunk-00002.npz").exists()
+    assert r.repro() >= stages("compare", "report")
+    assert r.run("git", "status", "--porcelain") == ""
+    assert list((r.path / "data" / "work").iterdir()) == []
+
+
+def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
+    data = finished.path / "data"
+    params = finished.read()
+    summary = json.loads((finished.path / "metrics" / "summary.json").read_text())
+    table = pd.read_csv(finished.path / "plots" / "agreement.csv").set_index(["method", "network_a", "network_b"])
+    fraction = params["agreement"]["top_fraction"]
+    for method in params["methods"]:
+        masks = {}
+        for network in params["networks"]:
+            with h5py.File(data / "heatmaps" / method / f"{network}.h5") as file:
+                masks[network] = [slow_mask(heatmap, fraction) for heatmap in file["heatmaps"]]
+        for a, b in itertools.combinations(params["networks"], 2):
+            ious = [sum(map(min, x, y)) / sum(map(max, x, y)) for x, y in zip(masks[a], masks[b], strict=True)]
+            row = table.loc[(method, a, b)]
+            assert row["patches"] == len(ious)
+            assert row["iou"] == pytest.approx(np.mean(ious), rel=1e-5)
+            dice = [2 * iou / (1 + iou) for iou in ious]
+            assert row["kappa"] == pytest.approx(np.mean([(d - fraction) / (1 - fraction) for d in dice]), abs=1e-5)
+            assert summary["agreement"][method]["ceiling"] == pytest.approx(np.mean(ious), abs=1e-4)
+    for network in params["networks"]:
+        with h5py.File(data / "predictions" / f"{network}.h5") as file:
+            logits, labels = file["test_logits"][:], file["test_labels"][:]
+        wins = [(t > n) + (t == n) / 2 for t in logits[labels == 1] for n in logits[labels == 0]]
+        assert summary["auroc"][network] == pytest.approx(np.mean(wins), abs=1e-4)
+
+
+def slow_mask(heatmap: np.ndarray, fraction: float) -> list[float]:
+    """The top fraction of the pixels, one by one; those that tie at the threshold share what is left."""
+    pixels = [float(value) for value in heatmap.ravel()]
+    k = round(fraction * len(pixels))
+    threshold = sorted(pixels, reverse=True)[k - 1]
+    share = (k - sum(value > threshold for value in pixels)) / pixels.count(threshold)
+    return [1.0 if value > threshold else share if value == threshold else 0.0 for value in pixels]
+
+
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path):
+    r = finished
+    cut = tmp_path / "cut"
+    shutil.copytree(r.path / "data" / "patches", cut)
+    cut_x = cut / pcam.file_name("test", "x")
+    content = cut_x.read_bytes()
+    cut_x.unlink()  # the copy may be a read-only link
+    cut_x.write_bytes(content[: len(content) // 2])
+    odd = r.read()
+    odd["train"]["epoch"] = 3
+    YAML().dump(odd, tmp_path / "odd.yaml")
+    patches, checkpoint = "--patches=data/patches", "--checkpoint=data/checkpoints/one.safetensors"
+    out = f"={tmp_path / 'out'}"
+    for name, arguments, words in (
+        ("fetch", ["--params", str(tmp_path / "odd.yaml"), "--out" + out], r"train\.epoch.*did you mean epochs\?"),
+        ("train", ["thre", patches, "--checkpoint" + out, "--history" + out], r"network 'thre'; did you mean three\?"),
+        ("explain", ["lim", "one", patches, checkpoint, "--heatmaps" + out], r"method 'lim'; did you mean lime\?"),
+        ("explain", ["lime", "one", patches, "--checkpoint=none", "--heatmaps" + out], r"checkpoint none is missing"),
+        ("evaluate", [f"--patches={cut}", checkpoint, "--predictions" + out, "--scores" + out], r"test_x.h5.*fetch it"),
+        ("compare", [f"--heatmaps={tmp_path}", "--agreement" + out], r"one\.h5 is missing; run"),
+    ):
+        status, said = r.stage(name, *arguments)
+        assert status == 1
+        assert re.fullmatch(r"error: [^\n]+\n", said), said
+        assert re.search(words, said), said
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "odd.yaml"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_ends_the_run_before_it_starts(finished):
+    finished.change("device", value="cuda")
+    said = finished.run("dvc", "repro", "train", check=False)
+    assert "error: device is cuda but torch sees no GPU" in said
+    finished.reset()
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of real patches is not here")
+def test_the_sample_of_real_patches_goes_through_the_whole_pipeline(tmp_path):
+    def change(raw: dict) -> None:
+        raw["train"]["epochs"] = 1
+        raw["methods"] = ["saliency", "integrated_gradients", "lime"]
+        raw["method"]["integrated_gradients"].update(nodes=2, max_nodes=4)
+
+    r = Repository(tmp_path, SAMPLE, change)
+    assert r.repro() == stages(
+        "fetch",
+        "train",
+        "evaluate",
+        "explain",
+        "compare",
+        "report",
+        methods=("saliency", "integrated_gradients", "lime"),
+    )
+    summary = json.loads((tmp_path / "metrics" / "summary.json").read_text())
+    assert summary["explained_patches"] == 6
+    assert all(0 < found["ceiling"] < 1 for found in summary["agreement"].values())
+    assert (tmp_path / "plots" / "figures" / "agreement.png").stat().st_size > 10_000
 
 
 def test_a_clone_without_data_is_up_to_date_and_with_data_clean(finished, tmp_path):

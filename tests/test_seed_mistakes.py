@@ -11,10 +11,11 @@ import pytest
 import torch
 from torchvision.datasets import PCAM
 
-from conftest import ready
+from conftest import CHEAP, ready
 from pcam_agreement import agreement, explaining, heatmap, inference, networks, params, pcam, resume, scores, store
 from pcam_agreement.architectures import NETWORKS
-from pcam_agreement.attribution import METHODS, path, perturbation
+from pcam_agreement.attribution import METHODS, path, surrogate
+from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.attribution.gradient import gradient
 from pcam_agreement.attribution.score import make_score
 from pcam_agreement.attribution.superpixels import superpixels
@@ -29,6 +30,7 @@ class Shifted(torch.nn.Module):
     def __init__(self, network, shift: float = 0.0, scale: float = 1.0) -> None:
         super().__init__()
         self.network, self.shift, self.scale = network, shift, scale
+        self.backbone, self.spatial = network.backbone, network.spatial
         self.eval()
 
     def forward(self, patches):
@@ -36,15 +38,14 @@ class Shifted(torch.nn.Module):
 
 
 def explained(network, patches, method, settings, **explanation):
-    chosen = getattr(settings.method, method)
-    small = {"lime": {"samples": 40, "segments": 16}, "integrated_gradients": {"nodes": 4, "max_nodes": 4}}
     return explaining.explain_patches(
         network,
         patches,
         SEEDS[: len(patches)],
         method,
-        chosen.model_copy(update=small.get(method, {})),
+        getattr(settings.method, method).model_copy(update=CHEAP.get(method, {})),
         settings.explain.model_copy(update=explanation),
+        Batch(16),
     )
 
 
@@ -75,10 +76,10 @@ def test_02_the_test_labels_are_not_the_validation_labels():
 
 def test_03_lime_weighs_the_patch_itself_most_and_the_emptied_patch_least():
     z = torch.tensor([[1.0] * 8, [1, 1, 1, 1, 1, 1, 1, 0], [1, 0, 0, 0, 0, 0, 0, 0], [0] * 8])[None]
-    weights = perturbation.kernel(z, torch.tensor([8]), "distance", 0.25)[0]
+    weights = surrogate.kernel(z, torch.tensor([8]), "distance", 0.25)[0]
     assert weights[0] == 1
     assert (weights.diff() < 0).all()
-    wrong = perturbation.kernel(z, torch.tensor([8]), "similarity", 0.25)[0]
+    wrong = surrogate.kernel(z, torch.tensor([8]), "similarity", 0.25)[0]
     assert (wrong[0] < 1e-3, wrong[3]) == (True, 1)
 
 
@@ -154,7 +155,7 @@ def test_10_integrated_gradients_are_converged_or_say_that_they_are_not(patches,
         chosen = settings.method.integrated_gradients.model_copy(
             update={"nodes": nodes, "max_nodes": 256, "tolerance": tolerance}
         )
-        found[nodes] = METHODS["integrated_gradients"](score, patches[:4], SEEDS, chosen, 64)
+        found[nodes] = METHODS["integrated_gradients"](score, patches[:4], SEEDS, chosen, Batch(64))
     attribution, diagnostics = found[4]
     exact = heatmap.top_mask(np.abs(found[256][0].sum(1)).reshape(4, -1).numpy(), 0.25)
     ours = heatmap.top_mask(np.abs(attribution.sum(1)).reshape(4, -1).numpy(), 0.25)
@@ -202,7 +203,8 @@ def test_14_no_setting_is_without_effect(raw):
     """Weights, early stopping, optimiser and freezing are in test_networks.py and test_training.py."""
     source = "".join(path.read_text() for path in (Path(__file__).parents[1] / "src").rglob("*.py"))
     blocks = [params.Training, params.Network, params.Explanation, params.Evaluation, params.Agreement, params.Report]
-    blocks += [params.Synthetic, params.Folder, params.PCam, params.Saliency, params.IntegratedGradients, params.Lime]
+    blocks += [params.Synthetic, params.Folder, params.PCam]
+    blocks += [field.annotation for field in params.Methods.model_fields.values()]
     for block in blocks:
         for name in block.model_fields:
             assert f".{name}" in source, f"{block.__name__}.{name} is never read"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,16 @@ from tqdm import tqdm
 
 from pcam_agreement import store
 from pcam_agreement.attribution import METHODS
+from pcam_agreement.attribution.batches import Batch, fastest
+from pcam_agreement.attribution.gradient import gradient
 from pcam_agreement.attribution.score import make_score
 from pcam_agreement.heatmap import normalise, reduce
 from pcam_agreement.inference import to_device
+from pcam_agreement.networks import Classifier
 from pcam_agreement.params import Explanation, Method
+from pcam_agreement.pcam import PATCH
+
+PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
 def explain(
@@ -28,25 +35,27 @@ def explain(
     seed: int,
     device: torch.device,
     folder: Path,
+    batch: Batch,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> list[Path]:
     """Explain the patches of this index and leave the heatmaps in `folder`, one file a chunk.
 
-    A chunk that is there already is not computed again, so that a killed run goes on where it stopped. Memory does not
-    grow with the number of patches. Returns the files, in the order of the index; `store.merge_chunks` says what is
-    in them.
+    Of several processes each takes its share of the chunks. A chunk that is there already is not computed again, so
+    that a killed run goes on where it stopped. Memory does not grow with the number of patches. Returns the files of
+    all processes, in the order of the index; `store.merge_chunks` says what is in them.
     """
-    paths = []
     starts = range(0, len(index), explanation.chunk)
-    for number, start in enumerate(tqdm(starts, desc=method, unit="chunk", disable=None)):
-        paths.append(folder / f"chunk-{number:05d}.npz")
-        if paths[-1].exists():
+    paths = [folder / f"chunk-{number:05d}.npz" for number in range(len(starts))]
+    mine = list(zip(paths, starts, strict=True))[rank::ranks]
+    for path, start in tqdm(mine, desc=method, unit="chunk", disable=None if rank == 0 else True):
+        if path.exists():
             continue
         chosen = index[start : start + explanation.chunk]
-        batch = to_device(patches[chosen], device)
+        on_device = to_device(patches[chosen], device)
         seeds = [patch_seed(seed, int(patch)) for patch in chosen]
-        store.write_chunk(
-            paths[-1], {"index": chosen, **explain_patches(network, batch, seeds, method, settings, explanation)}
-        )
+        found = explain_patches(network, on_device, seeds, method, settings, explanation, batch)
+        store.write_chunk(path, {"index": chosen, **found})
     return paths
 
 
@@ -57,19 +66,50 @@ def explain_patches(
     method: str,
     settings: Method,
     explanation: Explanation,
+    batch: Batch,
 ) -> dict[str, np.ndarray]:
-    """Heatmaps float16 [n, 96, 96], logits, constant and the method's diagnostics [n] of patches on the device."""
-    with torch.no_grad():
-        found = torch.cat([network(part) for part in patches.split(explanation.batch_size)])
-    score = make_score(network, found, explanation.target, explanation.output)
-    attribution, diagnostics = METHODS[method](score, patches, seeds, settings, explanation.batch_size)
+    """What one method says of patches on the device, each [n]: see `store.merge_chunks`."""
+    found = patches.new_zeros(len(patches))
+
+    def look(rows: Tensor) -> None:
+        found[rows] = network(patches[rows]).to(found.dtype)
+
+    with torch.autocast(patches.device.type, PRECISION.get(explanation.precision), explanation.precision != "32"):
+        with torch.no_grad():
+            batch.each(len(patches), patches.device, look)
+        score = make_score(network, found, explanation.target, explanation.output)
+        attribution, diagnostics = METHODS[method](score, patches, seeds, settings, batch)
+    finite = torch.isfinite(found) & torch.isfinite(attribution).flatten(1).all(1)
+    attribution[~finite] = 0  # a map of zeros, which counts as one that says nothing
     heatmaps, constant = normalise(reduce(attribution.cpu().numpy(), settings.reduce))
     return {
         "heatmaps": heatmaps.astype(np.float16),
         "logits": found.cpu().numpy(),
         "constant": constant,
+        "nonfinite": ~finite.cpu().numpy(),
         **{name: values.cpu().numpy() for name, values in diagnostics.items()},
     }
+
+
+def best_batch_size(network: Classifier, method: str, device: torch.device, memory: Path) -> int:
+    """The batch size that explains fastest on this device, measured once and remembered in the file `memory`."""
+    kind = "forward" if method in ("occlusion", "lime", "kernel_shap") else "gradient"
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu with {torch.get_num_threads()} threads"
+    )
+    key = f"{name}, {network.architecture}, {network.size} pixels, {kind}"
+    known = store.read_json(memory) if memory.exists() else {}
+    if key not in known:
+        patch = torch.rand(1, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0)).to(device)
+        score = make_score(network, torch.zeros(1, device=device), "tumour", "logit")
+
+        def work(size: int) -> None:
+            rows = torch.zeros(size, dtype=torch.int64, device=device)
+            with torch.no_grad():
+                (score if kind == "forward" else partial(gradient, score))(patch.expand(size, -1, -1, -1), rows)
+
+        store.write_json(memory, {**known, key: fastest(work)})
+    return store.read_json(memory)[key]
 
 
 def patch_seed(seed: int, patch: int) -> int:

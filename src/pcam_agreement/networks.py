@@ -35,6 +35,7 @@ class Classifier(nn.Module):
         architecture: str,
         backbone: nn.Module,
         head: str,
+        spatial: str,
         size: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
@@ -43,6 +44,7 @@ class Classifier(nn.Module):
         self.architecture = architecture
         self.backbone = backbone
         self.head = head
+        self.spatial = spatial  # the layer of the backbone with the last map of places
         self.size = size
         self.frozen = False
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -144,7 +146,7 @@ def _torchvision(architecture: str, pretrained: bool, input_size: str) -> Classi
         backbone.load_state_dict(state)
     old = backbone.get_submodule(row.head)
     backbone.set_submodule(row.head, nn.Linear(old.in_features, 1))
-    return Classifier(architecture, backbone, row.head, size, row.mean, row.std)
+    return Classifier(architecture, backbone, row.head, row.spatial, size, row.mean, row.std)
 
 
 def _timm(architecture: str, pretrained: bool, input_size: str) -> Classifier:
@@ -156,9 +158,10 @@ def _timm(architecture: str, pretrained: bool, input_size: str) -> Classifier:
     size = PATCH if input_size == "native" else published.input_size[-1]
     options: dict[str, Any] = {"img_size": size} if published.fixed_input_size else {}
     backbone: Any = timm.create_model(name, pretrained=pretrained, num_classes=1, **options)
-    return Classifier(
-        architecture, backbone, backbone.pretrained_cfg["classifier"], size, published.mean, published.std
-    )
+    head, spatial = backbone.pretrained_cfg["classifier"], backbone.feature_info[-1]["module"]
+    if hasattr(backbone, "blocks") and hasattr(backbone, "cls_token"):
+        spatial += ".norm1"  # behind it, the patch tokens of the last block have no say in the class token
+    return Classifier(architecture, backbone, head, spatial, size, published.mean, published.std)
 
 
 def _load_weights(classifier: Classifier, path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -96,16 +96,20 @@ class Explanation(Settings):
     draw: Literal["stratified", "first"]
     target: Literal["tumour", "predicted"]
     output: Literal["logit", "probability"]
-    batch_size: Count
+    batch_size: Count | Literal["auto"]
     chunk: Count
+    precision: Literal["32", "bf16", "16"]
+    devices: Count
+    nodes: Count
 
 
 class Method(Settings):
     reduce: Reduction  # of the attribution to a heatmap
 
 
-class Saliency(Method):
-    pass
+class SmoothGrad(Method):
+    samples: Count
+    sigma: Level  # of the noise; the pixels' range is 1
 
 
 class IntegratedGradients(Method):
@@ -116,19 +120,53 @@ class IntegratedGradients(Method):
     tolerance: Annotated[float, Field(gt=0)]
 
 
-class Lime(Method):
+class Occlusion(Method):
+    window: Annotated[int, Field(ge=1, le=96)]  # pixels a side
+    stride: Annotated[int, Field(ge=1, le=96)]
+
+
+class Surrogate(Method):
+    """Linear models of the scores of a patch with superpixels on or off."""
+
     superpixels: Literal["slic", "grid", "quickshift"]
     segments: Annotated[int, Field(ge=2)]
-    samples: Annotated[int, Field(ge=2)]
+    samples: Annotated[int, Field(ge=4, multiple_of=2)]  # in a round
+    max_samples: Annotated[int, Field(ge=4)]
+    tolerance: Annotated[float, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _at_least_one_round(self) -> Surrogate:
+        if self.max_samples < self.samples:
+            raise ValueError(f"expected max_samples of at least samples ({self.samples}), found {self.max_samples}")
+        return self
+
+
+class Lime(Surrogate):
+    paired: bool
     kernel: Literal["distance", "similarity"]
     kernel_width: Annotated[float, Field(gt=0)]
     ridge: Annotated[float, Field(gt=0)]
 
 
+class KernelShap(Surrogate):
+    pass
+
+
+class Centre(Method):
+    sigma: Annotated[float, Field(gt=0)]
+
+
 class Methods(Settings):
-    saliency: Saliency
+    saliency: Method
+    input_x_gradient: Method
+    smoothgrad: SmoothGrad
     integrated_gradients: IntegratedGradients
+    grad_cam: Method
+    occlusion: Occlusion
     lime: Lime
+    kernel_shap: KernelShap
+    random: Method
+    centre: Centre
 
 
 class Agreement(Settings):
@@ -236,10 +274,18 @@ def _check_names(params: Params, origin: str) -> None:
     if len(params.networks) < 2:
         raise ValueError(f"{origin}: networks names only {params.networks[0]}; agreement needs at least two.")
     for name in params.networks:
+        network = params.network[name]
         try:
-            check_architecture(params.network[name].architecture)
+            check_architecture(network.architecture)
         except ValueError as error:
             raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+        row = NETWORKS.get(network.architecture)
+        if "grad_cam" in params.methods and row and not row.native_map and network.input == "native":
+            others = ", ".join(method for method in Methods.model_fields if method != "grad_cam")
+            raise ValueError(
+                f"{origin}: grad_cam cannot explain {name}, whose last map is one pixel at 96 pixels; set "
+                f"network.{name}.input to architecture, or use {others}."
+            )
 
 
 def _sentence(error: ValidationError) -> str:
@@ -250,6 +296,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown setting {where}; {nearest(str(problem['loc'][-1]), _known_keys(problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{where} is missing."
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}."
     expected = problem["msg"][0].lower() + problem["msg"][1:]
     hint = ""
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):

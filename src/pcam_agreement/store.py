@@ -57,7 +57,8 @@ def merge_chunks(paths: list[Path], path: Path, count: int, settings: dict) -> N
     """Chunks, in order, as one file of heatmaps; checks that there are `count` patches, each exactly once.
 
     In the file: heatmaps float16 [n, 96, 96] (mean 1), index (of the patch in its split), logits, constant (the map
-    says nothing) and the method's diagnostics, all [n]; the settings as the attribute `settings`.
+    says nothing), nonfinite (it, or the logit, is not a number) and the method's diagnostics, all [n]; the settings as
+    the attribute `settings`.
     """
     with final(path) as partial, h5py.File(partial, "w") as file:
         start = 0
@@ -87,7 +88,7 @@ class Heatmaps:
     @property
     def diagnostics(self) -> list[str]:
         """Names of the method's own diagnostics."""
-        return [name for name in self.arrays if name not in ("index", "constant", "logits")]
+        return [name for name in self.arrays if name not in ("index", "constant", "nonfinite", "unconverged", "logits")]
 
     def read(self, part: slice = slice(None)) -> np.ndarray:
         with h5py.File(self.path, "r") as file:

@@ -52,6 +52,7 @@ def heatmap_table(
                 "network": network,
                 "patches": len(says),
                 "constant": int((~says).sum()),
+                "nonfinite": int(results["nonfinite"][row].sum()),
                 "unconverged": int(results["unconverged"][row].sum()),
                 **{
                     name: results[name][row][says].mean() for name in ("max", "sd", "gini", "area", "tied") if any(says)

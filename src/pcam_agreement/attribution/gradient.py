@@ -1,23 +1,53 @@
-"""Methods that are one gradient."""
+"""Methods that are gradients at the patch or around it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.attribution.score import Score
-from pcam_agreement.params import Saliency
+from pcam_agreement.params import Method, SmoothGrad
 
 
 def saliency(
-    score: Score, patches: Tensor, seeds: Sequence[int], settings: Saliency, batch_size: int
+    score: Score, patches: Tensor, seeds: Sequence[int], settings: Method, batch: Batch
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The gradient of the score by the pixels (Simonyan et al. 2013, arXiv 1312.6034)."""
-    rows = torch.arange(len(patches), device=patches.device)
-    parts = [gradient(score, patches[part], part) for part in rows.split(batch_size)]
-    return torch.cat(parts), {}
+    found = torch.zeros_like(patches)
+
+    def work(rows: Tensor) -> None:
+        found[rows] = gradient(score, patches[rows], rows)
+
+    batch.each(len(patches), patches.device, work)
+    return found, {}
+
+
+def input_x_gradient(
+    score: Score, patches: Tensor, seeds: Sequence[int], settings: Method, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The patch times the gradient (Shrikumar et al. 2016, arXiv 1605.01713): black pixels get nothing."""
+    return patches * saliency(score, patches, seeds, settings, batch)[0], {}
+
+
+def smoothgrad(
+    score: Score, patches: Tensor, seeds: Sequence[int], settings: SmoothGrad, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean gradient over patches with Gaussian noise of this deviation (Smilkov et al. 2017, arXiv 1706.03825)."""
+    n, samples = len(patches), settings.samples
+    total = torch.zeros_like(patches)
+
+    def work(part: Tensor) -> None:
+        rows = part // samples
+        draws = [_noise(seeds[point // samples], point % samples, patches.shape[1:]) for point in part.tolist()]
+        noisy = patches[rows] + settings.sigma * torch.stack(draws).to(patches)
+        total.index_add_(0, rows, gradient(score, noisy, rows))
+
+    batch.each(n * samples, patches.device, work)
+    return total / samples, {}
 
 
 def gradient(score: Score, inputs: Tensor, rows: Tensor) -> Tensor:
@@ -25,3 +55,9 @@ def gradient(score: Score, inputs: Tensor, rows: Tensor) -> Tensor:
     inputs = inputs.detach().requires_grad_(True)
     with torch.enable_grad():
         return torch.autograd.grad(score(inputs, rows).sum(), inputs)[0]
+
+
+def _noise(seed: int, sample: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal noise that depends on the patch's seed and the sample alone, not on the batch it is used in."""
+    state = np.random.SeedSequence((seed, sample)).generate_state(1, np.uint64)[0]
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(int(state) % 2**63))

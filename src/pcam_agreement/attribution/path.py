@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from pcam_agreement.architectures import IMAGENET_MEAN
+from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.attribution.gradient import gradient
 from pcam_agreement.attribution.score import Score
 from pcam_agreement.params import IntegratedGradients
@@ -18,7 +19,7 @@ SMALLEST_CHANGE = 1e-3  # of the score: completeness is relative to the change, 
 
 
 def integrated_gradients(
-    score: Score, patches: Tensor, seeds: Sequence[int], settings: IntegratedGradients, batch_size: int
+    score: Score, patches: Tensor, seeds: Sequence[int], settings: IntegratedGradients, batch: Batch
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(x - x') times the mean gradient on the straight path from x' to x (Sundararajan et al. 2017, 1703.01365).
 
@@ -27,18 +28,14 @@ def integrated_gradients(
     """
     starts = baseline(patches, settings.baseline)
     everything = torch.arange(len(patches), device=patches.device)
-    with torch.no_grad():
-        parts = everything.split(batch_size)
-        change = torch.cat([score(patches[part], part) - score(starts[part], part) for part in parts])
+    change = _change(score, patches, starts, batch)
     attribution = torch.zeros_like(patches)
     error = torch.full_like(change, torch.inf)
     used = torch.zeros(len(patches), dtype=torch.int64, device=patches.device)
     nodes, rows = settings.nodes, everything
     while True:
         where, weights = quadrature(settings.rule, nodes)
-        found = (patches[rows] - starts[rows]) * _mean_gradient(
-            score, patches, starts, rows, where, weights, batch_size
-        )
+        found = (patches[rows] - starts[rows]) * _mean_gradient(score, patches, starts, rows, where, weights, batch)
         attribution[rows] = found
         error[rows] = (found.sum((1, 2, 3)) - change[rows]).abs() / change[rows].abs().clamp(min=SMALLEST_CHANGE)
         used[rows] = nodes
@@ -77,22 +74,30 @@ def quadrature(rule: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     return (where + 1) / 2, weights / 2
 
 
+def _change(score: Score, patches: Tensor, starts: Tensor, batch: Batch) -> Tensor:
+    """s(x) - s(x'), [n]."""
+    change = patches.new_zeros(len(patches))
+
+    def work(rows: Tensor) -> None:
+        with torch.no_grad():
+            change[rows] = (score(patches[rows], rows) - score(starts[rows], rows)).to(change.dtype)
+
+    batch.each(len(patches), patches.device, work)
+    return change
+
+
 def _mean_gradient(
-    score: Score,
-    patches: Tensor,
-    starts: Tensor,
-    rows: Tensor,
-    where: np.ndarray,
-    weights: np.ndarray,
-    batch_size: int,
+    score: Score, patches: Tensor, starts: Tensor, rows: Tensor, where: np.ndarray, weights: np.ndarray, batch: Batch
 ) -> Tensor:
     """The weighted mean of the gradients at the nodes, [len(rows), 3, h, w]; batches span patches and nodes."""
     positions, shares = patches.new_tensor(where), patches.new_tensor(weights)
     total = torch.zeros_like(patches[rows])
-    points = torch.arange(len(rows) * len(where), device=patches.device)
-    for part in points.split(batch_size):
+
+    def work(part: Tensor) -> None:
         which, node = part // len(where), part % len(where)
         source = rows[which]
         inputs = torch.lerp(starts[source], patches[source], positions[node].view(-1, 1, 1, 1))
         total.index_add_(0, which, gradient(score, inputs, source) * shares[node].view(-1, 1, 1, 1))
+
+    batch.each(len(rows) * len(where), patches.device, work)
     return total

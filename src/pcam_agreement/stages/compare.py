@@ -34,14 +34,17 @@ def main(args: Namespace) -> None:
         for blocks in (of_pairs, of_each)
         for name in blocks[0]
     }
-    unfinished = np.stack([one.arrays.get("unconverged", np.zeros(len(index))) for one in sets])
+    flags = {
+        name: np.stack([one.arrays.get(name, np.zeros(len(index))) for one in sets]).astype(bool)
+        for name in ("unconverged", "nonfinite")
+    }
     store.write_arrays(
         args.agreement,
         {
             **results,
             "index": index,
             "constant": constant,
-            "unconverged": unfinished.astype(bool),
+            **flags,
             "networks": np.array(settings.networks, dtype="S"),
             "pairs": np.array(list(combinations(range(len(sets)), 2)), np.int64).reshape(-1, 2),
         },

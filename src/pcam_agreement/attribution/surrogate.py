@@ -1,0 +1,210 @@
+"""Methods that fit a linear model to the scores of a patch whose superpixels are on or off: LIME and KernelSHAP.
+
+Draws come in rounds, until the mask of the map would come out nearly the same from other draws (`stability`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcam_agreement.attribution.batches import Batch
+from pcam_agreement.attribution.perturbation import superpixel_scores
+from pcam_agreement.attribution.score import Score
+from pcam_agreement.attribution.superpixels import superpixels
+from pcam_agreement.params import KernelShap, Lime, Surrogate
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+
+TOP = 0.25  # the top fraction whose mask has to be stable
+REPLICATES = 16  # of the coefficients, from which the stability is estimated
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Linear models of m patches: coefficients [m, d], weighted R2 [m], each draw's pull on them [m, s, d]."""
+
+    coefficients: Tensor
+    r2: Tensor
+    pulls: Tensor
+
+
+def lime(
+    score: Score, patches: Tensor, seeds: Sequence[int], settings: Lime, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Superpixels' coefficients in a local ridge regression of the score (Ribeiro et al. 2016, arXiv 1602.04938).
+
+    A superpixel that is off shows its mean colour. Diagnostics: superpixels; samples; r2, the weighted share of the
+    score's variance that the linear model explains; stability; unconverged (0 or 1).
+    """
+
+    def fit(z: Tensor, found: Tensor, counts: Tensor) -> Fit:
+        weights = kernel(z, counts, settings.kernel, settings.kernel_width)
+        share = (weights / weights.sum(1, keepdim=True))[..., None]
+        centred = found - (share[..., 0] * found).sum(1, keepdim=True)
+        return weighted_ridge(z - (share * z).sum(1, keepdim=True), centred, weights, settings.ridge)
+
+    return _rounds(score, patches, seeds, settings, batch, draw_bernoulli, settings.paired, fit)
+
+
+def kernel_shap(
+    score: Score, patches: Tensor, seeds: Sequence[int], settings: KernelShap, batch: Batch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Shapley values of the superpixels by weighted least squares (Lundberg and Lee 2017, arXiv 1705.07874).
+
+    Sizes of coalitions are drawn by their weight, so that all draws weigh the same; the two ends are exact: the values
+    add up to the score minus that of the patch with everything off. Diagnostics as of `lime`.
+    """
+
+    def fit(z: Tensor, found: Tensor, counts: Tensor) -> Fit:
+        total = (found[:, 0] - found[:, 1])[:, None]  # the first pair is everything on, everything off
+        there = torch.arange(z.shape[2], device=z.device) < counts[:, None]
+        # The first value is the total less the others: what is left is a regression without that constraint.
+        others = (z - z[..., :1]) * there[:, None]
+        weights = torch.ones_like(found)
+        weights[:, :2] = 0
+        free = weighted_ridge(others, found - found[:, 1:2] - z[..., 0] * total, weights, 1e-9)
+        coefficients, pulls = free.coefficients.clone(), free.pulls.clone()
+        coefficients[:, 0] = total[:, 0] - coefficients[:, 1:].sum(1)
+        pulls[..., 0] = -pulls[..., 1:].sum(2)
+        return Fit(coefficients, free.r2, pulls)
+
+    return _rounds(score, patches, seeds, settings, batch, draw_coalitions, True, fit)
+
+
+def draw_bernoulli(random: np.random.Generator, samples: int, count: int) -> np.ndarray:
+    """Which superpixels are on: 0/1 [samples, count], each with probability 1/2."""
+    return random.integers(0, 2, (samples, count)).astype(np.float32)
+
+
+def draw_coalitions(random: np.random.Generator, samples: int, count: int) -> np.ndarray:
+    """Coalitions 0/1 [samples, count] with probability in proportion to (d - 1) / (C(d, k) k (d - k))."""
+    sizes = np.arange(1, count)
+    weights = 1 / (sizes * (count - sizes))
+    chosen = random.choice(sizes, samples, p=weights / weights.sum())
+    order = random.random((samples, count)).argsort(1).argsort(1)
+    return (order < chosen[:, None]).astype(np.float32)
+
+
+def kernel(z: Tensor, counts: Tensor, kind: str, width: float) -> Tensor:
+    """Weights [n, s] of the draws z [n, s, d]: sqrt(exp(-d^2 / width^2)), d the cosine distance of z to all ones.
+
+    kind = "similarity" puts the cosine similarity in place of the distance, the original course project's mistake:
+    the patch itself then weighs 1e-7 and the emptied patch 1.
+    """
+    similarity = (z.sum(-1) / counts[:, None]).sqrt()
+    d = 1 - similarity if kind == "distance" else similarity
+    return torch.exp(-(d**2) / width**2).sqrt()
+
+
+def weighted_ridge(features: Tensor, target: Tensor, weights: Tensor, alpha: float) -> Fit:
+    """m ridge regressions without an intercept, all normal equations in one solve; columns of zeros get 0.
+
+    features: [m, s, d]; target, weights: [m, s]; alpha > 0.
+    """
+    weighted = features * weights[..., None]
+    normal = weighted.mT @ features + alpha * torch.eye(features.shape[2], dtype=features.dtype, device=features.device)
+    solved = torch.linalg.solve(normal, weighted.mT)  # [m, d, s]
+    coefficients = (solved @ target[..., None])[..., 0]
+    residual = target - (features @ coefficients[..., None])[..., 0]
+    total = (weights * target**2).sum(1)
+    r2 = 1 - (weights * residual**2).sum(1) / total.clamp(min=torch.finfo(total.dtype).tiny)
+    # A fit follows its own draws: residuals are too small by the root of one less the leverage (HC2, MacKinnon
+    # and White 1985).
+    leverage = (features * solved.mT).sum(2).clamp(max=0.99)
+    return Fit(coefficients, r2, solved.mT * (residual / (1 - leverage).sqrt())[..., None])
+
+
+def stability(fit: Fit, sizes: Tensor, pair: int, reduce: str) -> Tensor:
+    """The mean IoU [m] that the masks of two such maps would have if their draws were other ones.
+
+    Replicates of the coefficients take every independent pair of draws with a random weight (the wild bootstrap of
+    Wu 1986, linearised); masks are of the top quarter of the area. sizes: pixels of each superpixel, [m, d]. With
+    fewer independent draws than superpixels nothing can be said: 0.
+    """
+    m, s, d = fit.pulls.shape
+    pulls = fit.pulls.view(m, s // pair, pair, d).sum(2)
+    random = torch.from_numpy(np.random.default_rng(0).standard_normal((REPLICATES, s // pair)))
+    values = fit.coefficients[:, None] + random.to(pulls) @ pulls  # [m, r, d]
+    if reduce == "positive_of_sum":
+        values = values.clamp(min=0)
+    elif reduce != "minmax_of_sum":
+        values = values.abs()
+    shares = top_shares(values, sizes[:, None].expand_as(values), TOP) * sizes[:, None]
+    first, second = shares[:, ::2], shares[:, 1::2]
+    iou = (torch.minimum(first, second).sum(2) / torch.maximum(first, second).sum(2)).mean(1)
+    return torch.where((sizes > 0).sum(1) < s // pair, iou, 0)
+
+
+def top_shares(values: Tensor, sizes: Tensor, fraction: float) -> Tensor:
+    """How much of each superpixel [..., d] is in the mask of the top fraction: `heatmap.top_mask` by superpixels."""
+    area = fraction * sizes.sum(-1, keepdim=True)
+    values = torch.where(sizes > 0, values, -torch.inf)
+    ordered, order = values.sort(-1, descending=True)
+    reached = sizes.gather(-1, order).cumsum(-1) >= area
+    threshold = ordered.gather(-1, reached.to(torch.int8).argmax(-1, keepdim=True))
+    above, tied = (values > threshold).to(sizes.dtype), (values == threshold).to(sizes.dtype)
+    rest = area - (above * sizes).sum(-1, keepdim=True)
+    return above + tied * rest / (tied * sizes).sum(-1, keepdim=True).clamp(min=1)
+
+
+def _rounds(
+    score: Score,
+    patches: Tensor,
+    seeds: Sequence[int],
+    settings: Surrogate,
+    batch: Batch,
+    draw: Draw,
+    paired: bool,
+    fit: Callable[[Tensor, Tensor, Tensor], Fit],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw, score and fit again and again, for the patches that are not stable yet, up to max_samples."""
+    n, device = len(patches), patches.device
+    pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
+    found_labels = [superpixels(patch, settings.superpixels, settings.segments) for patch in pixels]
+    labels = torch.from_numpy(np.stack(found_labels)).to(device)
+    sizes = torch.nn.functional.one_hot(labels.flatten(1)).sum(1).double()  # [n, d]
+    counts = (sizes > 0).sum(1)
+    randoms = [np.random.default_rng(seed) for seed in seeds]
+    coefficients, r2, stable = torch.zeros_like(sizes), sizes.new_zeros(n), sizes.new_zeros(n)
+    used = torch.zeros(n, dtype=torch.int64, device=device)
+    rows, z, found = torch.arange(n, device=device), sizes.new_zeros(n, 0, sizes.shape[1]), sizes.new_zeros(n, 0)
+    while True:
+        new = np.zeros((len(rows), settings.samples, sizes.shape[1]), np.float32)
+        for place, row in enumerate(rows.tolist()):
+            count = int(counts[row])
+            new[place, :, :count] = _draws(draw, randoms[row], settings.samples, count, paired, first=z.shape[1] == 0)
+        z = torch.cat([z, torch.from_numpy(new).to(z)], 1)
+        scores = superpixel_scores(score, patches, rows, labels, z[:, found.shape[1] :].to(patches.dtype), batch)
+        found = torch.cat([found, scores.double()], 1)
+        model = fit(z, found, counts[rows])
+        certain = stability(model, sizes[rows], 2 if paired else 1, settings.reduce)
+        coefficients[rows], r2[rows], stable[rows], used[rows] = model.coefficients, model.r2, certain, z.shape[1]
+        going = ~(certain >= 1 - settings.tolerance)
+        if not going.any() or z.shape[1] + settings.samples > settings.max_samples:
+            break
+        rows, z, found = rows[going], z[going], found[going]
+    painted = coefficients.gather(1, labels.flatten(1)).view_as(labels)[:, None]
+    unconverged = ~(stable >= 1 - settings.tolerance)
+    return painted.to(patches.dtype), {
+        "superpixels": counts,
+        "samples": used,
+        "r2": r2,
+        "stability": stable,
+        "unconverged": unconverged.to(torch.int64),
+    }
+
+
+def _draws(draw: Draw, random: np.random.Generator, samples: int, count: int, paired: bool, first: bool) -> np.ndarray:
+    """One round of draws of a patch [samples, count]; in pairs of a draw and its opposite where asked for.
+
+    The very first draw is the patch itself, all superpixels on.
+    """
+    z = draw(random, samples // 2 if paired else samples, count)
+    if first:
+        z[0] = 1
+    return np.stack([z, 1 - z], 1).reshape(-1, count) if paired else z
