@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # uv installs into this one, whatever is active in the shell
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: repro test check format lock plots-page clean-work
+.PHONY: repro test check format benchmark lock plots-page clean-work
 
 repro: $(VENV)/ready
 	dvc repro
@@ -26,6 +26,12 @@ check: $(VENV)/ready
 format: $(VENV)/ready
 	ruff check --fix .
 	ruff format .
+
+# Ratios, on the networks of the last run (minutes; the machine should have nothing else to do).
+benchmark: $(VENV)/ready
+	python benchmarks/explain.py --network resnet34
+	python benchmarks/explain.py --network alexnet
+	python benchmarks/quality.py --network resnet34
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready

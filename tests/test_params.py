@@ -27,7 +27,11 @@ ROOT = Path(__file__).parents[1]
         (("train", "lr"), "fast", "lr"),
         (("agreement", "top_fraction"), 1.5, "agreement.top_fraction: input should be less than 1, found 1.5"),
         (("method", "lime", "samples"), 0, "method.lime.samples"),
-        (("method", "lime", "max_samples"), 10, "method.lime: expected max_samples of at least samples (160), found 10."),
+        (
+            ("method", "lime", "max_samples"),
+            10,
+            "method.lime: expected max_samples of at least samples (160), found 10.",
+        ),
         (("seed",), -1, "seed"),
     ],
 )

@@ -278,6 +278,17 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "odd.yaml"]
 
 
+def test_two_processes_explain_to_the_bytes_of_one(finished, tmp_path):
+    raw = finished.read()
+    raw["explain"]["devices"] = 2
+    YAML().dump(raw, tmp_path / "params.yaml")
+    arguments = ["--patches=data/patches", "--checkpoint=data/checkpoints/one.safetensors"]
+    arguments += [f"--params={tmp_path / 'params.yaml'}", f"--heatmaps={tmp_path / 'lime.h5'}"]
+    status, said = finished.stage("explain", "lime", "one", *arguments)
+    assert status == 0, said
+    assert (tmp_path / "lime.h5").read_bytes() == (finished.path / "data/heatmaps/lime/one.h5").read_bytes()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_ends_the_run_before_it_starts(finished):
     finished.change("device", value="cuda")

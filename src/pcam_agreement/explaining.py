@@ -21,6 +21,7 @@ from pcam_agreement.inference import to_device
 from pcam_agreement.networks import Classifier
 from pcam_agreement.params import Explanation, Method
 from pcam_agreement.pcam import PATCH
+from pcam_agreement.processes import Process
 
 PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
 
@@ -33,11 +34,9 @@ def explain(
     settings: Method,
     explanation: Explanation,
     seed: int,
-    device: torch.device,
-    folder: Path,
+    process: Process,
     batch: Batch,
-    rank: int = 0,
-    ranks: int = 1,
+    folder: Path,
 ) -> list[Path]:
     """Explain the patches of this index and leave the heatmaps in `folder`, one file a chunk.
 
@@ -47,12 +46,12 @@ def explain(
     """
     starts = range(0, len(index), explanation.chunk)
     paths = [folder / f"chunk-{number:05d}.npz" for number in range(len(starts))]
-    mine = list(zip(paths, starts, strict=True))[rank::ranks]
-    for path, start in tqdm(mine, desc=method, unit="chunk", disable=None if rank == 0 else True):
+    mine = list(zip(paths, starts, strict=True))[process.rank :: process.count]
+    for path, start in tqdm(mine, desc=method, unit="chunk", disable=None if process.rank == 0 else True):
         if path.exists():
             continue
         chosen = index[start : start + explanation.chunk]
-        on_device = to_device(patches[chosen], device)
+        on_device = to_device(patches[chosen], process.device)
         seeds = [patch_seed(seed, int(patch)) for patch in chosen]
         found = explain_patches(network, on_device, seeds, method, settings, explanation, batch)
         store.write_chunk(path, {"index": chosen, **found})

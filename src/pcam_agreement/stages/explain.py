@@ -7,9 +7,8 @@ from shutil import rmtree
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
-from pcam_agreement import command, explaining, networks, params, pcam, resume, store
+from pcam_agreement import command, explaining, networks, params, pcam, processes, resume, store
 from pcam_agreement.attribution.batches import Batch
 
 
@@ -18,28 +17,35 @@ def main(args: Namespace) -> None:
     explanation, method = settings.explain, params.named("method", args.method, dict(settings.method))
     device = networks.device(settings.device)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    fabric = Fabric(accelerator=device.type, devices=explanation.devices, num_nodes=explanation.nodes)
-    fabric.launch()
-    network = networks.load(args.checkpoint, fabric.device)
+    process = processes.join(device, explanation.devices, explanation.nodes)
+    network = networks.load(args.checkpoint, process.device)
     split = pcam.read(args.patches, "test")
     if explanation.draw == "first":
         index = np.arange(min(explanation.patches, len(split.labels)))
     else:
         index = pcam.draw(split.labels, explanation.patches, settings.seed)
-    stated = {"method": args.method, **method.model_dump(), **explanation.model_dump(), "seed": settings.seed}
+    # How the work is cut up is not in the result: one process and several give the same bytes.
+    stated = {
+        "method": args.method,
+        "seed": settings.seed,
+        **method.model_dump(),
+        **explanation.model_dump(exclude={"chunk", "devices", "nodes"}),
+    }
     work = resume.folder(
         f"explain-{args.method}-{args.network}",
         repr(sorted(stated.items())),
+        str(explanation.chunk),
         device.type,
         pcam.sha256(args.checkpoint),
         (args.patches / pcam.CONTENTS).read_text(),
     )
-    with fabric.rank_zero_first():
-        batch = Batch(
-            explaining.best_batch_size(network, args.method, fabric.device, work.parent / "batch_sizes.json")
-            if explanation.batch_size == "auto"
-            else explanation.batch_size
-        )
+    size = explanation.batch_size
+    if size == "auto":
+        if process.rank > 0:
+            process.wait()  # the first one measures alone
+        size = explaining.best_batch_size(network, args.method, process.device, work.parent / "batch_sizes.json")
+        if process.rank == 0:
+            process.wait()
     chunks = explaining.explain(
         network,
         split.patches,
@@ -48,14 +54,12 @@ def main(args: Namespace) -> None:
         method,
         explanation,
         settings.seed,
-        fabric.device,
+        process,
+        Batch(size),
         work,
-        batch,
-        fabric.global_rank,
-        fabric.world_size,
     )
-    fabric.barrier()
-    if fabric.is_global_zero:
+    process.wait()
+    if process.rank == 0:
         store.merge_chunks(chunks, args.heatmaps, len(index), stated)
         wrong = index[store.open_heatmaps(args.heatmaps).arrays["nonfinite"]]
         if len(wrong):

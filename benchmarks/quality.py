@@ -1,0 +1,206 @@
+"""How soon a map of stated quality is there: ours, Captum's and the lime package's, on the same patches and network.
+
+python benchmarks/quality.py --network resnet34 [--methods lime kernel_shap integrated_gradients] [--json]
+
+LIME and KernelSHAP: the time until the masks (top quarter) of two seeds have a mean IoU of 0.9 with each other.
+Integrated gradients: until they have a mean IoU of 0.95 with those of 1,024 nodes. Each tool at the cheapest setting
+that gets there, found by search; all share superpixels, fill, kernel, ridge, network and the best batch size.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+
+import captum.attr
+import numpy as np
+import subject
+import torch
+from captum._utils.models.linear_model import SkLearnRidge
+from lime.lime_image import LimeImageExplainer
+from torch import Tensor
+
+from pcam_agreement import agreement, heatmap, networks, params
+from pcam_agreement.attribution import METHODS
+from pcam_agreement.attribution.batches import Batch, fastest
+from pcam_agreement.attribution.gradient import gradient
+from pcam_agreement.attribution.score import Score, make_score
+from pcam_agreement.attribution.superpixels import superpixels
+
+WANTED = {"lime": 0.9, "kernel_shap": 0.9, "integrated_gradients": 0.95}
+MOST = 20_000  # draws or nodes: the search ends here without an answer
+
+# Makes maps [n, h, w] of all patches with this many draws (or nodes) from this seed.
+Tool = Callable[[int, int], np.ndarray]
+
+
+def masks(maps: np.ndarray) -> np.ndarray:
+    return heatmap.top_mask(np.abs(maps).reshape(len(maps), -1), 0.25)
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="resnet34", help="a key of `network` in params.yaml")
+    parser.add_argument("--methods", nargs="+", choices=list(WANTED), default=list(WANTED))
+    parser.add_argument("--patches", type=int, default=8)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    device = networks.device("auto")
+    network, patches = subject.network(args.network, device), subject.patches(args.patches, device)
+    score = make_score(network, torch.zeros(len(patches), device=device), "tumour", "logit")
+    settings = params.load(Path("params.yaml")).method
+    results: dict[str, dict] = {}
+    for method in args.methods:
+        size = fastest(_work(score, patches, method), 256)
+        tools = _path_tools if method == "integrated_gradients" else _surrogate_tools
+        made = tools(method, score, patches, settings, size)
+        exact = masks(made["ours"](1024, 0)) if method == "integrated_gradients" else None
+        results[method] = {}
+        for name, tool in made.items():
+            count, reached = cheapest(tool, WANTED[method], exact)
+            spent = min(subject.seconds(lambda: tool(count, 2), device) for _ in range(2))  # noqa: B023
+            results[method][name] = {"passes": count, "iou": round(reached, 3), "seconds": round(spent, 2)}
+            if not args.json:
+                print(f"{method:22} {name:8} {count:6} a patch, IoU {reached:.3f}, {spent:7.2f} s", flush=True)
+        others = min(found["seconds"] for name, found in results[method].items() if name != "ours")
+        results[method]["ours_over_faster"] = round(results[method]["ours"]["seconds"] / others, 3)
+        if not args.json:
+            print(f"{method:22} ours over the faster of the others: {results[method]['ours_over_faster']}", flush=True)
+    if args.json:
+        print(json.dumps(results))
+    else:
+        print(f"{args.network}, {len(patches)} patches, {subject.machine(device)}")
+
+
+def cheapest(tool: Tool, wanted: float, exact: np.ndarray | None) -> tuple[int, float]:
+    """The smallest number of draws or nodes (to about 10 %) whose masks are as good as wanted, and how good."""
+
+    def quality(count: int) -> float:
+        found = masks(tool(count, 0))
+        return float(agreement.overlap(found, masks(tool(count, 1)) if exact is None else exact).mean())
+
+    low, high, reached = 0, 16 if exact is not None else 200, 0.0
+    while (reached := quality(high)) < wanted:
+        low, high = high, 2 * high
+        if high > MOST:
+            raise SystemExit(f"not reached with {low}: IoU {reached:.3f}")
+    while high - low > 0.1 * high:
+        middle = (low + high) // 4 * 2  # even: draws come in pairs
+        if middle in (low, high):
+            break
+        found = quality(middle)
+        if found >= wanted:
+            high, reached = middle, found
+        else:
+            low = middle
+    return high, reached
+
+
+def _work(score: Score, patches: Tensor, method: str) -> Callable[[int], object]:
+    def work(size: int) -> None:
+        inputs, rows = patches[:1].expand(size, -1, -1, -1), torch.zeros(size, dtype=torch.int64, device=patches.device)
+        if method == "integrated_gradients":
+            gradient(score, inputs, rows)
+        else:
+            with torch.no_grad():
+                score(inputs, rows)
+
+    return work
+
+
+def _path_tools(method: str, score: Score, patches: Tensor, settings: params.Methods, size: int) -> dict[str, Tool]:
+    def ours(count: int, seed: int) -> np.ndarray:
+        chosen = settings.integrated_gradients.model_copy(update={"nodes": count, "max_nodes": count})
+        return METHODS[method](score, patches, range(len(patches)), chosen, Batch(size))[0].sum(1).cpu().numpy()
+
+    def captums(count: int, seed: int) -> np.ndarray:
+        found = captum.attr.IntegratedGradients(score.network).attribute(
+            patches, torch.ones_like(patches), n_steps=count, method="gausslegendre", internal_batch_size=size
+        )
+        return found.sum(1).detach().cpu().numpy()
+
+    return {"ours": ours, "captum": captums}
+
+
+def _surrogate_tools(
+    method: str, score: Score, patches: Tensor, settings: params.Methods, size: int
+) -> dict[str, Tool]:
+    network, device = score.network, patches.device
+    pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
+    own = getattr(settings, method)
+
+    def segment(patch: np.ndarray) -> np.ndarray:
+        return superpixels(patch, own.superpixels, own.segments)
+
+    def ours(count: int, seed: int) -> np.ndarray:
+        chosen = own.model_copy(update={"samples": count, "max_samples": count})
+        seeds = [1000 * seed + row for row in range(len(patches))]
+        return METHODS[method](score, patches, seeds, chosen, Batch(size))[0].sum(1).cpu().numpy()
+
+    def captums(count: int, seed: int) -> np.ndarray:
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        if method == "lime":
+            explainer = captum.attr.Lime(
+                network, interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=_similarity
+            )
+        else:
+            explainer = captum.attr.KernelShap(network)
+        maps = []
+        for row, patch in enumerate(patches):
+            labels = torch.from_numpy(segment(pixels[row])).to(device)
+            found = explainer.attribute(
+                patch[None],
+                _filled(patch, labels)[None],
+                feature_mask=labels[None, None],
+                n_samples=count,
+                perturbations_per_eval=size,
+            )
+            maps.append(found[0, 0].detach().cpu().numpy())
+        return np.stack(maps)
+
+    def package(count: int, seed: int) -> np.ndarray:
+        explainer = LimeImageExplainer(kernel_width=own.kernel_width, random_state=seed)
+
+        def classify(images: np.ndarray) -> np.ndarray:
+            inputs = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+            with torch.no_grad():
+                return network(inputs)[:, None].cpu().numpy()
+
+        maps = []
+        for patch in pixels:
+            found = explainer.explain_instance(
+                patch.astype(np.float64),
+                classify,
+                labels=(0,),
+                top_labels=None,
+                num_features=10_000,
+                num_samples=count,
+                batch_size=size,
+                segmentation_fn=segment,
+                progress_bar=False,
+            )
+            weights = dict(found.local_exp[0])
+            maps.append(np.vectorize(weights.get, otypes=[float])(found.segments))
+        return np.stack(maps)
+
+    tools: dict[str, Tool] = {"ours": ours, "captum": captums}
+    return {**tools, "lime": package} if method == "lime" else tools
+
+
+def _similarity(original: Tensor, perturbed: Tensor, z: Tensor, **_: object) -> Tensor:
+    """The lime package's kernel: of the cosine distance of the draw to all ones."""
+    distance = 1 - z.float().mean().sqrt()
+    return torch.exp(-(distance**2) / 0.25**2).sqrt()
+
+
+def _filled(patch: Tensor, labels: Tensor) -> Tensor:
+    """The patch with every superpixel in its mean colour."""
+    sums = torch.zeros(3, int(labels.max()) + 1, device=patch.device).index_add_(1, labels.flatten(), patch.flatten(1))
+    return (sums / labels.flatten().bincount())[:, labels.flatten()].view_as(patch)
+
+
+if __name__ == "__main__":
+    main()
