@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 matplotlib.use("Agg")
 
 COLOURS = "cividis"  # survives colour blindness and grey print
-METHOD_NAMES = {"saliency": "Saliency", "integrated_gradients": "Integrated gradients", "lime": "LIME"}
+METHOD_NAMES = {
+    "saliency": "Saliency",
+    "input_x_gradient": "Input × gradient",
+    "smoothgrad": "SmoothGrad",
+    "integrated_gradients": "Integrated gradients",
+    "grad_cam": "Grad-CAM",
+    "occlusion": "Occlusion",
+    "lime": "LIME",
+    "kernel_shap": "KernelSHAP",
+    "random": "Random maps (explain nothing)",
+    "centre": "The centre (explains nothing)",
+}
 
 
 def agreement_matrices(pairs: pd.DataFrame, networks: list[str], fraction: float, chance: float) -> Figure:

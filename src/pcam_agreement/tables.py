@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import combinations
 
 import numpy as np
@@ -91,26 +92,38 @@ def summary(scores: dict[str, dict[str, float]], pairs: pd.DataFrame, maps: pd.D
     }
 
 
-def as_text(found: dict, pairs: pd.DataFrame) -> str:
-    """The agreement table for a terminal: one row a pair, mean IoU by method, within 80 columns."""
+def as_text(found: dict, pairs: pd.DataFrame, width: int = 80) -> str:
+    """The agreement table for a terminal: one row a pair, mean IoU by method, as many methods in a block as fit."""
     wide = pairs.assign(pair=pairs["network_a"] + " ~ " + pairs["network_b"]).pivot(
         index=["kind", "pair"], columns="method", values="iou"
     )
-    wide = wide[list(found["agreement"])]
-    width = max(len(pair) for _, pair in wide.index)
-    short = [name if len(name) <= 9 else "".join(part[0] for part in name.split("_")) for name in wide.columns]
-    head = f"{'mean IoU of the top-fraction masks':{width + 9}}" + "".join(f"{name:>10}" for name in short)
+    methods, names = list(found["agreement"]), max(len(pair) for _, pair in wide.index)
+    fit = max(1, (width - names - 9) // 10)
+    lines = []
+    for start in range(0, len(methods), fit):
+        lines += [*_block(found["agreement"], wide[methods[start : start + fit]], names), ""]
+    auroc = ", ".join(f"{network} {value:.3f}" for network, value in found["auroc"].items())
+    closing = f"{found['explained_patches']} test patches explained. Test AUROC: {auroc}."
+    return "\n".join([*lines[:-1], *textwrap.wrap(closing, width)])
+
+
+def _block(agreement: dict, wide: pd.DataFrame, names: int) -> list[str]:
+    """The lines of some methods."""
+    short = [
+        name if len(name) <= 9 else "".join(part[0] for part in name.split("_")) if "_" in name else name[:9]
+        for name in wide.columns
+    ]
+    head = f"{'mean IoU of the top-fraction masks':{names + 9}}" + "".join(f"{name:>10}" for name in short)
     lines = [head, "-" * len(head)]
     for kind in ("trained", "ceiling", "floor"):
         for pair, row in wide.loc[kind].iterrows() if kind in wide.index.get_level_values(0) else ():
-            lines.append(f"{kind:9}{pair:{width}}" + "".join(f"{value:10.3f}" for value in row))
+            lines.append(f"{kind:9}{pair:{names}}" + "".join(f"{value:10.3f}" for value in row))
     lines.append("-" * len(head))
     for label, key in (("trained pairs", "iou"), ("ceiling", "ceiling"), ("floor", "floor"), ("chance", "chance")):
-        values = [found["agreement"][method][key] for method in wide.columns]
+        values = [agreement[method][key] for method in wide.columns]
         cells = "".join(f"{'-' if value is None else format(value, '.3f'):>10}" for value in values)
-        lines.append(f"{'mean':9}{label:{width}}" + cells)
-    auroc = ", ".join(f"{network} {value:.3f}" for network, value in found["auroc"].items())
-    return "\n".join([*lines, f"{found['explained_patches']} test patches explained. Test AUROC: {auroc}."])
+        lines.append(f"{'mean':9}{label:{names}}" + cells)
+    return lines
 
 
 def _number(mean: pd.DataFrame, kind: str, column: str) -> float | None:

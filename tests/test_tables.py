@@ -1,0 +1,59 @@
+"""Tables of a run, from numbers that are known."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pcam_agreement import tables
+from pcam_agreement.agreement import MEASURES
+from pcam_agreement.attribution import METHODS
+
+
+@pytest.fixture
+def networks(settings):
+    return {name: settings.network[name] for name in ("resnet34", "densenet121", "resnet34_twin", "resnet34_untrained")}
+
+
+def results(networks, patches=5, **change):
+    count = len(list(combinations(networks, 2)))
+    ious = np.tile(np.linspace(0.1, 0.6, count)[:, None], patches)
+    flags = {name: np.zeros((len(networks), patches), bool) for name in ("constant", "nonfinite", "unconverged")}
+    each = {name: np.ones((len(networks), patches)) for name in ("max", "sd", "gini", "area", "tied")}
+    return {**{name: ious.copy() for name in MEASURES}, **flags, **each, **change}
+
+
+def test_pairs_are_floor_ceiling_or_trained(networks):
+    table = tables.agreement_table("lime", results(networks), networks)
+    kinds = {(row.network_a, row.network_b): row.kind for row in table.itertuples()}
+    assert kinds["resnet34", "resnet34_twin"] == "ceiling"
+    assert kinds["resnet34", "densenet121"] == kinds["densenet121", "resnet34_twin"] == "trained"
+    assert [kind for pair, kind in kinds.items() if "resnet34_untrained" in pair] == ["floor"] * 3
+
+
+def test_a_patch_without_a_map_is_left_out_of_the_mean_and_counted(networks):
+    found = results(networks)
+    for name in MEASURES:
+        found[name][0, :2] = np.nan
+        found[name][0, 2:] = (0.2, 0.3, 0.4)
+    found["constant"][0, :2] = found["nonfinite"][0, 1] = True
+    row = tables.agreement_table("lime", found, networks).iloc[0]
+    assert (row["patches"], row["iou"]) == (3, pytest.approx(0.3))
+    own = tables.heatmap_table("lime", found, {name: {} for name in networks})
+    assert own["constant"].tolist() == [2, 0, 0, 0]
+    assert own["nonfinite"].tolist() == [1, 0, 0, 0]
+
+
+def test_the_table_of_all_methods_fits_a_terminal(networks):
+    table = pd.concat([tables.agreement_table(method, results(networks), networks) for method in METHODS])
+    maps = pd.concat(
+        [tables.heatmap_table(method, results(networks), {name: {} for name in networks}) for method in METHODS]
+    )
+    scores = {name: {"auroc": 0.9, "accuracy": 0.8} for name in networks}
+    text = tables.as_text(tables.summary(scores, table, maps, 0.1429), table)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("resnet34 ~ resnet34_twin") > 1  # several blocks
+    for line in text.splitlines():
+        if line.startswith("ceiling"):
+            assert set(line.split()[4:]) == {f"{table.iloc[1]['iou']:.3f}"}
