@@ -33,16 +33,17 @@ PATCHES = {"saliency": 256, "input_x_gradient": 256, "grad_cam": 256, "integrate
 
 
 class Counted(torch.nn.Module):
-    """A network that counts its inputs, with and without a gradient to the pixels."""
+    """A network that counts its inputs, with and without a gradient to the pixels (always: as if all had one)."""
 
-    def __init__(self, network: networks.Classifier) -> None:
+    def __init__(self, network: networks.Classifier, always: bool) -> None:
         super().__init__()
         self.network, self.backbone, self.spatial = network, network.backbone, network.spatial
         self.with_gradient = self.without = 0
+        self.always = always
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if inputs.requires_grad:
+        if inputs.requires_grad or self.always:
             self.with_gradient += len(inputs)
         else:
             self.without += len(inputs)
@@ -68,7 +69,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="resnet34", help="a key of `network` in params.yaml")
     parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if name not in ("random", "centre")])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object, method to ratio")
     args = parser.parse_args()
     device = networks.device("auto")
@@ -88,7 +89,7 @@ def main() -> None:
         patches = many[: PATCHES.get(method, 4) * (8 if device.type == "cuda" else 1)]
         chosen = getattr(settings, method).model_copy(update=SETTINGS.get(method, {}))
         rows, seeds = torch.zeros(len(patches), device=device), list(range(len(patches)))
-        counted = Counted(network)
+        counted = Counted(network, always=method == "grad_cam")
         probe = make_score(counted, rows, "tumour", "logit")
         size = sizes["forward" if method in ("occlusion", "lime", "kernel_shap", "grad_cam") else "gradient"]
         METHODS[method](probe, patches, seeds, chosen, Batch(size))

@@ -24,16 +24,19 @@ class Batch:
         """
         start = 0
         while start < count:
-            part = torch.arange(start, min(start + self.size, count), device=device)
+            # Batches of nearly the same size: a small last one would be a slow one.
+            left = count - start
+            size = -(-left // -(-left // self.size))
+            part = torch.arange(start, start + size, device=device)
             try:
                 work(part)
             except torch.OutOfMemoryError:
-                if self.size == 1:
+                if size == 1:
                     raise
-                self.size = min(self.size, len(part)) // 2
+                self.size = size // 2
                 torch.cuda.empty_cache()
                 continue
-            start += len(part)
+            start += size
 
 
 def fastest(work: Callable[[int], None], most: int = 4096) -> int:
