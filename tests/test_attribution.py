@@ -295,6 +295,14 @@ def test_kernel_shap_comes_to_the_shapley_values(patches, settings, resnet):
     assert total == pytest.approx(worth[1, 1, 1, 1] - worth[0, 0, 0, 0], rel=1e-4)
 
 
+@pytest.mark.parametrize("method", ["lime", "kernel_shap"])
+def test_a_patch_of_one_superpixel_has_a_constant_map(method, patches, settings, monkeypatch):
+    monkeypatch.setattr(surrogate, "superpixels", lambda *_: np.zeros((96, 96), np.int64))
+    found, diagnostics = run(method, Linear(), patches[:1], settings, samples=8, max_samples=8)
+    assert diagnostics["superpixels"].tolist() == [1]
+    assert found.unique().numel() == 1
+
+
 def test_pairs_take_out_what_two_superpixels_do_together():
     """A model with a strong interaction: opposite draws cancel it in the coefficients, single draws do not."""
     coefficients = {True: [], False: []}

@@ -83,6 +83,8 @@ def draw_bernoulli(random: np.random.Generator, samples: int, count: int) -> np.
 
 def draw_coalitions(random: np.random.Generator, samples: int, count: int) -> np.ndarray:
     """Coalitions 0/1 [samples, count] with probability in proportion to (d - 1) / (C(d, k) k (d - k))."""
+    if count == 1:
+        return np.ones((samples, 1), np.float32)  # between everything and nothing there is no coalition
     sizes = np.arange(1, count)
     weights = 1 / (sizes * (count - sizes))
     chosen = random.choice(sizes, samples, p=weights / weights.sum())
