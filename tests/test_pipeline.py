@@ -43,7 +43,6 @@ class Repository:
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(path / "src"),
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@example.org",
             "GIT_COMMITTER_NAME": "t",
@@ -114,7 +113,8 @@ class Repository:
     def stage(self, name: str, *arguments: str) -> tuple[int, str]:
         """Exit status and stderr of one stage, run without DVC."""
         command = [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
-        done = subprocess.run(command, cwd=self.path, env=self.environment, text=True, capture_output=True)
+        environment = {**self.environment, "PYTHONPATH": "src"}
+        done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
         return done.returncode, done.stderr
 
     def reset(self) -> None:
