@@ -64,12 +64,12 @@ def test_a_finished_chunk_is_not_computed_again(dataset, settings, resnet, tmp_p
 
 def test_the_best_batch_size_is_measured_once_and_remembered(tmp_path):
     network, memory = ready("timm/resnet10t"), tmp_path / "batch_sizes.json"
-    size = explaining.best_batch_size(network, "lime", CPU, memory)
+    size = explaining.best_batch_size(network, "lime", "32", CPU, memory)
     assert size in [2**power for power in range(3, 13)]
     (key,) = json.loads(memory.read_text())
     store.write_json(memory, {key: 7})
-    assert explaining.best_batch_size(network, "occlusion", CPU, memory) == 7
-    assert explaining.best_batch_size(network, "saliency", CPU, memory) != 7
+    assert explaining.best_batch_size(network, "occlusion", "32", CPU, memory) == 7
+    assert explaining.best_batch_size(network, "saliency", "32", CPU, memory) != 7
 
 
 @pytest.mark.parametrize("method", ["smoothgrad", "lime", "kernel_shap", "random"])

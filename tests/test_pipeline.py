@@ -32,7 +32,7 @@ class Repository:
     """A git and DVC repository with the project's pipeline and small parameters."""
 
     def __init__(self, path: Path, images: Path, change: Callable[[dict], None] = lambda raw: None) -> None:
-        self.path = path
+        self.path, self.said = path, ""
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, path / name)
         shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -92,7 +92,8 @@ class Repository:
 
     def repro(self, *options: str) -> set[str]:
         """Run the pipeline; the names of the stages that were executed."""
-        return set(re.findall(r"^Running stage '([^']+)'", self.run("dvc", "repro", *options), re.MULTILINE))
+        self.said = self.run("dvc", "repro", *options)
+        return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
 
     def kill_when(self, *sign: str) -> None:
         """Start the pipeline and kill -9 all of it as soon as a path like one of these patterns exists."""
@@ -188,8 +189,9 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
     added = stages("train", "evaluate", "explain", networks=("three",), methods=("lime",))
     assert after("networks", value=["one", "two", "three"]) == added | after_explain
     module = r.path / "src" / "pcam_agreement" / "stages" / "compare.py"
-    module.write_text(module.read_text() + "# a remark\n")
+    module.write_text(module.read_text() + "print('this copy')\n")
     assert r.repro() == {"compare@lime"}
+    assert "this copy" in r.said  # not the code of an installed package
     r.reset()
 
 

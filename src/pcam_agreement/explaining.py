@@ -23,8 +23,6 @@ from pcam_agreement.params import Explanation, Method
 from pcam_agreement.pcam import PATCH
 from pcam_agreement.processes import Process
 
-PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
-
 
 def explain(
     network: nn.Module,
@@ -69,15 +67,15 @@ def explain_patches(
 ) -> dict[str, np.ndarray]:
     """What one method says of patches on the device, each [n]: see `store.merge_chunks`."""
     found = patches.new_zeros(len(patches))
+    plain = make_score(network, found, "tumour", "logit", explanation.precision)
 
     def look(rows: Tensor) -> None:
-        found[rows] = network(patches[rows]).to(found.dtype)
-
-    with torch.autocast(patches.device.type, PRECISION.get(explanation.precision), explanation.precision != "32"):
         with torch.no_grad():
-            batch.each(len(patches), patches.device, look)
-        score = make_score(network, found, explanation.target, explanation.output)
-        attribution, diagnostics = METHODS[method](score, patches, seeds, settings, batch)
+            found[rows] = plain(patches[rows], rows)
+
+    batch.each(len(patches), patches.device, look)
+    score = make_score(network, found, explanation.target, explanation.output, explanation.precision)
+    attribution, diagnostics = METHODS[method](score, patches, seeds, settings, batch)
     finite = torch.isfinite(found) & torch.isfinite(attribution).flatten(1).all(1)
     attribution[~finite] = 0  # a map of zeros, which counts as one that says nothing
     heatmaps, constant = normalise(reduce(attribution.cpu().numpy(), settings.reduce))
@@ -90,17 +88,17 @@ def explain_patches(
     }
 
 
-def best_batch_size(network: Classifier, method: str, device: torch.device, memory: Path) -> int:
+def best_batch_size(network: Classifier, method: str, precision: str, device: torch.device, memory: Path) -> int:
     """The batch size that explains fastest on this device, measured once and remembered in the file `memory`."""
     kind = "forward" if method in ("occlusion", "lime", "kernel_shap") else "gradient"
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu with {torch.get_num_threads()} threads"
     )
-    key = f"{name}, {network.architecture}, {network.size} pixels, {kind}"
+    key = f"{name}, {network.architecture}, {network.size} pixels, {kind}, precision {precision}"
     known = store.read_json(memory) if memory.exists() else {}
     if key not in known:
         patch = torch.rand(1, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0)).to(device)
-        score = make_score(network, torch.zeros(1, device=device), "tumour", "logit")
+        score = make_score(network, torch.zeros(1, device=device), "tumour", "logit", precision)
 
         def work(size: int) -> None:
             rows = torch.zeros(size, dtype=torch.int64, device=device)

@@ -54,7 +54,7 @@ def _activation_and_gradient(score: Score, layer: nn.Module, inputs: Tensor, row
             slope = torch.autograd.grad(score(inputs, rows).sum(), kept[0])[0]
     finally:
         handle.remove()
-    return _grid(kept[0].detach()), _grid(slope)
+    return _grid(kept[0].detach()).to(inputs.dtype), _grid(slope).to(inputs.dtype)
 
 
 def _grid(activation: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ def main(args: Namespace) -> None:
     if size == "auto":
         if process.rank > 0:
             process.wait()  # the first one measures alone
-        size = explaining.best_batch_size(network, args.method, process.device, work.parent / "batch_sizes.json")
+        memory = work.parent / "batch_sizes.json"
+        size = explaining.best_batch_size(network, args.method, explanation.precision, process.device, memory)
         if process.rank == 0:
             process.wait()
     chunks = explaining.explain(
