@@ -13,9 +13,9 @@ repro: $(VENV)/ready
 	dvc repro
 	@python -m pcam_agreement.table
 
-# A process a core, a thread a process: threads of several processes would wait for each other.
+# A process a core, a thread a process: threads of several processes would wait for each other. The longest file first.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadgroup tests/test_pipeline.py tests
 
 check: $(VENV)/ready
 	ruff check .

@@ -1,0 +1,131 @@
+"""A repository of its own for a test: real git, real DVC, real stages, small parameters."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+
+class Repository:
+    """A git and DVC repository with the project's pipeline and small parameters."""
+
+    def __init__(self, path: Path, images: Path, change: Callable[[dict], None] = lambda raw: None) -> None:
+        self.path, self.said = path, ""
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(ROOT / name, path / name)
+        shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        (path / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc" / "config", path / ".dvc" / "config")
+        shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
+        shutil.copy(ROOT / ".dvc" / "plots_page.html", path / ".dvc" / "plots_page.html")
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@example.org",
+        }
+        raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        raw["networks"] = ["one", "two"]
+        raw["methods"] = ["saliency", "lime"]
+        raw["data"].update(source="folder", folder={**raw["data"]["folder"], "path": str(images)})
+        raw["train"].update(epochs=2, batch_size=8)
+        raw["network"] = {
+            "one": {"architecture": "efficientnet_b1"},
+            "two": {"architecture": "efficientnet_b1", "seed": 1},
+            "three": {"architecture": "efficientnet_b1", "epochs": 0},
+        }
+        raw["explain"].update(patches=6, chunk=2, batch_size=8)
+        raw["method"]["lime"].update(samples=12, max_samples=12, segments=9)
+        raw["report"]["panels"] = 2
+        change(raw)
+        self.write(raw)
+        self.run("git", "init", "-q")
+        self.commit()
+
+    def read(self) -> dict:
+        return YAML(typ="safe", pure=True).load(self.path / "params.yaml")
+
+    def write(self, raw: dict) -> None:
+        YAML().dump(raw, self.path / "params.yaml")
+
+    def change(self, *keys: str, value: object) -> None:
+        raw = self.read()
+        block = raw
+        for key in keys[:-1]:
+            block = block[key]
+        block[keys[-1]] = value
+        self.write(raw)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(command, cwd=self.path, env=self.environment, text=True, capture_output=True)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout + done.stderr
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "x", "--allow-empty")
+
+    def repro(self, *options: str) -> set[str]:
+        """Run the pipeline; the names of the stages that were executed."""
+        self.said = self.run("dvc", "repro", *options)
+        return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
+
+    def kill_when(self, *sign: str) -> None:
+        """Start the pipeline and kill -9 all of it as soon as a path like one of these patterns exists."""
+        process = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while not any(next(self.path.glob(pattern), None) for pattern in sign):
+            assert process.poll() is None, f"the pipeline ended before {sign} was there"
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stage(self, name: str, *arguments: str) -> tuple[int, str]:
+        """Exit status and stderr of one stage, run without DVC."""
+        command = [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
+        environment = {**self.environment, "PYTHONPATH": "src"}
+        done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
+        return done.returncode, done.stderr
+
+    def reset(self) -> None:
+        """Back to the commit, without files of networks that are not in it."""
+        for leftover in self.path.glob("data/**/three*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self.run("git", "checkout", "-q", ".")
+        self.run("dvc", "checkout", "-q")
+
+    def lock(self) -> bytes:
+        return (self.path / "dvc.lock").read_bytes()
+
+
+def stages(*names: str, networks: tuple[str, ...] = ("one", "two"), methods: tuple[str, ...] = ("saliency", "lime")):
+    """train, evaluate, explain and compare with their matrices, other names as they are."""
+    found = set()
+    for name in names:
+        if name in ("train", "evaluate"):
+            found |= {f"{name}@{network}" for network in networks}
+        elif name == "explain":
+            found |= {f"explain@{method}-{network}" for method in methods for network in networks}
+        elif name == "compare":
+            found |= {f"compare@{method}" for method in methods}
+        else:
+            found.add(name)
+    return found
