@@ -15,7 +15,8 @@ repro: $(VENV)/ready
 
 # A process a core, a thread a process: threads of several processes would wait for each other. The longest file first.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadgroup tests/test_pipeline.py tests
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadfile \
+	  --no-loadscope-reorder tests/test_pipeline.py tests
 
 check: $(VENV)/ready
 	ruff check .

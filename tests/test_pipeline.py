@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from pcam_agreement import pcam
 from repository import ROOT, Repository, stages
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]  # one worker has the repository of `finished`
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

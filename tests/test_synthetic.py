@@ -17,9 +17,6 @@ from pcam_agreement import params, pcam, synthetic
 KEY = (0, 0, 0)
 
 
-pytestmark = pytest.mark.xdist_group("synthetic")  # one worker draws the slides
-
-
 def settings(train: int, valid: int, test: int, patches: int) -> params.Synthetic:
     return params.Synthetic(slides=params.SplitSlides(train=train, valid=valid, test=test), patches_per_slide=patches)
 
