@@ -180,7 +180,6 @@ def _surrogate_tools(
                 num_samples=count,
                 batch_size=size,
                 segmentation_fn=segment,
-                progress_bar=False,
             )
             weights = dict(found.local_exp[0])
             maps.append(np.vectorize(weights.get, otypes=[float])(found.segments))
