@@ -423,16 +423,18 @@ def test_a_patch_without_a_finite_score_is_flagged_and_spoils_no_other(method, p
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "lime"])
 def test_reduced_precision_and_storage_keep_the_mask(method, patches, settings, resnet):
     cheap = chosen(settings, method, **CHEAP.get(method, {}))
-    masks = {}
+    masks, logits = {}, {}
     for precision in ("32", "bf16"):
         explanation = settings.explain.model_copy(update={"precision": precision})
         found = explain_patches(resnet, patches[:4], SEEDS[:4], method, cheap, explanation, Batch(16))
+        logits[precision] = found["logits"]
         masks[precision] = heatmap.top_mask(found["heatmaps"].astype(np.float32).reshape(4, -1), 0.25)
     attribution, _ = run(method, resnet, patches[:4], settings, **CHEAP.get(method, {}))
     exact, _ = heatmap.normalise(heatmap.reduce(attribution.numpy(), cheap.reduce))
     exact_masks = heatmap.top_mask(exact.reshape(4, -1), 0.25)
     assert agreement.overlap(masks["32"], exact_masks).min() > 0.99
     assert agreement.overlap(masks["bf16"], exact_masks).mean() > 0.6
+    assert (logits["bf16"] != logits["32"]).any()  # the setting does something
 
 
 @pytest.mark.parametrize("method", METHODS)
