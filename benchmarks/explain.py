@@ -79,10 +79,10 @@ def main() -> None:
     one = make_score(network, torch.zeros(len(many), device=device), "tumour", "logit")
     zero = torch.zeros(1, dtype=torch.int64, device=device)
     with torch.no_grad():
-        forward = fastest(lambda size: one(many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256)
+        forward = fastest(lambda size: one(many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256)[0]
     sizes = {
         "forward": forward,
-        "gradient": fastest(lambda size: gradient(one, many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256),
+        "gradient": fastest(lambda size: gradient(one, many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256)[0],
     }
     ratios = {}
     for method in args.methods:

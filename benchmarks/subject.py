@@ -17,14 +17,15 @@ from pcam_agreement import inference, networks, params, pcam, synthetic
 DATA = Path("data")
 
 
-def network(name: str, device: torch.device) -> networks.Classifier:
+def network(name: str, device: torch.device, precision: str = "32") -> networks.Classifier:
     """The checkpoint of `dvc repro`, or, where there is none, the architecture as it is drawn (said on stderr)."""
     path = DATA / "checkpoints" / f"{name}.safetensors"
     if path.exists():
-        return networks.load(path, device)
+        return networks.load(path, device, precision)
     print(f"{path} is not there: {name} is measured untrained.", file=sys.stderr)
     torch.manual_seed(0)
     untrained = networks.build(name, "none", "native").eval().requires_grad_(False)
+    untrained.backbone.to(networks.PRECISION[precision])
     return untrained.to(device).to(memory_format=torch.channels_last)
 
 

@@ -15,9 +15,9 @@ from sklearn.metrics import pairwise_distances
 from torch import nn
 
 from conftest import CHEAP, chosen, ready
-from pcam_agreement import agreement, heatmap
+from pcam_agreement import agreement, heatmap, networks
 from pcam_agreement.architectures import NETWORKS
-from pcam_agreement.attribution import METHODS, activation, gradient, path, surrogate
+from pcam_agreement.attribution import METHODS, activation, draws, gradient, path, surrogate
 from pcam_agreement.attribution.batches import Batch, fastest
 from pcam_agreement.attribution.score import make_score
 from pcam_agreement.attribution.superpixels import superpixels
@@ -132,14 +132,13 @@ def test_lime_solves_what_scikit_learn_solves():
 
 
 def test_lime_agrees_with_the_lime_package_on_the_same_segments_and_draws(patches, settings, resnet):
-    change = {"samples": 60, "max_samples": 60, "segments": 16, "paired": False}
+    change = {"samples": 60, "max_samples": 60, "segments": 16, "draws": "independent"}
     found, diagnostics = run("lime", resnet, patches[:2], settings, **change)
     for row in range(2):
         pixels = patches[row].permute(1, 2, 0).numpy()
         labels = superpixels(pixels, "slic", 16)
         count = labels.max() + 1
-        z = surrogate.draw_bernoulli(np.random.default_rng(SEEDS[row]), 60, count)
-        z[0] = 1
+        z = draws.independent(np.random.default_rng(SEEDS[row]), 60, count)
         means = np.stack([pixels[labels == segment].mean(0) for segment in range(count)])
         inputs = np.where(z[:, labels, None] > 0, pixels, means[labels])
         with torch.no_grad():
@@ -297,26 +296,50 @@ def test_kernel_shap_comes_to_the_shapley_values(patches, settings, resnet):
 
 @pytest.mark.parametrize("method", ["lime", "kernel_shap"])
 def test_a_patch_of_one_superpixel_has_a_constant_map(method, patches, settings, monkeypatch):
-    monkeypatch.setattr(surrogate, "superpixels", lambda *_: np.zeros((96, 96), np.int64))
+    monkeypatch.setattr(surrogate, "superpixels_of_all", lambda *_: np.zeros((1, 96, 96), np.int64))
     found, diagnostics = run(method, Linear(), patches[:1], settings, samples=8, max_samples=8)
     assert diagnostics["superpixels"].tolist() == [1]
     assert found.unique().numel() == 1
 
 
-def test_pairs_take_out_what_two_superpixels_do_together():
-    """A model with a strong interaction: opposite draws cancel it in the coefficients, single draws do not."""
-    coefficients = {True: [], False: []}
-    for paired in coefficients:
+def test_orthogonal_draws_are_balanced_over_any_three_superpixels_and_each_is_uniform_on_its_own():
+    z = draws.orthogonal(np.random.default_rng(0), 2 * 16, 11)
+    assert (z[1::2] == 1 - z[::2]).all()
+    for some in itertools.combinations(range(11), 3):
+        patterns = np.unique(z[2:, some], axis=0, return_counts=True)[1]
+        assert sorted(patterns) in ([3] * 2 + [4] * 6, [4] * 6 + [3] * 2)  # the first pair is the patch itself
+    several = np.stack([draws.orthogonal(np.random.default_rng(seed), 64, 11)[2:] for seed in range(400)])
+    np.testing.assert_allclose(several.mean((0, 1)), 0.5, atol=0.01)
+    sizes = several.sum(2)
+    assert sizes.var() == pytest.approx(11 / 4, rel=0.05)  # binomial, as of independent draws
+
+
+def test_orthogonal_draws_take_out_what_two_superpixels_do_together():
+    """A model with a strong interaction: it does not disturb the coefficients, as it does with independent draws."""
+    spread = {}
+    for kind, draw in surrogate.DRAWS.items():
+        found = []
         for seed in range(40):
-            z = surrogate._draws(surrogate.draw_bernoulli, np.random.default_rng(seed), 64, 8, paired, first=False)
-            z = torch.from_numpy(z)[None].double()
+            z = torch.from_numpy(draw(np.random.default_rng(seed), 64, 8))[None].double()
             both = 5 * (z[..., 0] - 0.5) * (z[..., 1] - 0.5)
             centred = z - z.mean(1, keepdim=True)
             target = both + z @ torch.arange(8.0).double()
             fit = surrogate.weighted_ridge(centred, target - target.mean(), torch.ones_like(target), 1e-9)
-            coefficients[paired].append(fit.coefficients[0])
-    spread = {paired: torch.stack(found).std(0).mean().item() for paired, found in coefficients.items()}
-    assert spread[True] < 1e-6 < 0.1 < spread[False]
+            found.append(fit.coefficients[0])
+        spread[kind] = torch.stack(found).std(0).mean().item()
+    assert spread["orthogonal"] < 1e-6 < 0.1 < spread["independent"]
+
+
+@pytest.mark.slow
+def test_orthogonal_draws_come_closer_to_the_map_of_many_draws(patches, settings, resnet):
+    many = {"segments": 50, "samples": 4000, "max_samples": 4000}
+    exact = run("lime", resnet, patches[:4], settings, 64, draws="independent", **many)[0]
+    few = {"segments": 50, "samples": 128, "max_samples": 128}
+    distance = {}
+    for kind in surrogate.DRAWS:
+        maps = [run("lime", resnet, patches[:4], settings, 64, range(s, s + 4), draws=kind, **few)[0] for s in (0, 9)]
+        distance[kind] = np.mean([(found - exact).square().mean().item() for found in maps])
+    assert distance["orthogonal"] < 0.7 * distance["independent"]
 
 
 def test_the_stability_that_is_stated_is_the_one_that_other_draws_show(patches, settings, resnet):
@@ -388,7 +411,9 @@ def test_the_fastest_batch_is_the_one_before_doubling_stops_to_pay():
     def work(size: int) -> None:
         time.sleep(0.01 * max(1, size / 32))
 
-    assert fastest(work) in (16, 32, 64)
+    size, rate = fastest(work)
+    assert size in (16, 32, 64)
+    assert rate > 800
 
 
 class Overflowing(nn.Module):
@@ -421,12 +446,13 @@ def test_a_patch_without_a_finite_score_is_flagged_and_spoils_no_other(method, p
 
 
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "lime"])
-def test_reduced_precision_and_storage_keep_the_mask(method, patches, settings, resnet):
+def test_reduced_precision_and_storage_keep_the_mask(method, patches, settings, resnet, tmp_path):
+    networks.save(resnet, tmp_path / "network.safetensors")
     cheap = chosen(settings, method, **CHEAP.get(method, {}))
     masks, logits = {}, {}
     for precision in ("32", "bf16"):
-        explanation = settings.explain.model_copy(update={"precision": precision})
-        found = explain_patches(resnet, patches[:4], SEEDS[:4], method, cheap, explanation, Batch(16))
+        network = networks.load(tmp_path / "network.safetensors", torch.device("cpu"), precision)
+        found = explain_patches(network, patches[:4], SEEDS[:4], method, cheap, settings.explain, Batch(16))
         logits[precision] = found["logits"]
         masks[precision] = heatmap.top_mask(found["heatmaps"].astype(np.float32).reshape(4, -1), 0.25)
     attribution, _ = run(method, resnet, patches[:4], settings, **CHEAP.get(method, {}))

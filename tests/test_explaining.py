@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import CHEAP, chosen, ready
-from pcam_agreement import explaining, pcam, store
+from conftest import CHEAP, chosen
+from pcam_agreement import explaining, networks, pcam, store
 from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.processes import Process
 
@@ -62,14 +62,26 @@ def test_a_finished_chunk_is_not_computed_again(dataset, settings, resnet, tmp_p
     ]
 
 
-def test_the_best_batch_size_is_measured_once_and_remembered(tmp_path):
-    network, memory = ready("timm/resnet10t"), tmp_path / "batch_sizes.json"
-    size = explaining.best_batch_size(network, "lime", "32", CPU, memory)
+def test_the_fastest_precision_and_batch_size_are_measured_once_and_remembered(settings, resnet, tmp_path):
+    checkpoint, memory = tmp_path / "network.safetensors", tmp_path / "fastest.json"
+    networks.save(resnet, checkpoint)
+
+    def fastest(method, **change):
+        explanation = settings.explain.model_copy(update=change)
+        return explaining.fastest_setting(checkpoint, method, explanation, CPU, memory)
+
+    assert fastest("lime", precision="16", batch_size=5) == ("16", 5)
+    assert not memory.exists()
+    precision, size = fastest("lime", precision="auto", batch_size="auto")
+    known = json.loads(memory.read_text())
     assert size in [2**power for power in range(3, 13)]
-    (key,) = json.loads(memory.read_text())
-    store.write_json(memory, {key: 7})
-    assert explaining.best_batch_size(network, "occlusion", "32", CPU, memory) == 7
-    assert explaining.best_batch_size(network, "saliency", "32", CPU, memory) != 7
+    full, reduced = known.values()
+    assert precision == ("bf16" if reduced["patches_per_second"] >= 1.2 * full["patches_per_second"] else "32")
+    for rate, expected in ((119, ("32", 7)), (121, ("bf16", 9))):
+        speeds = {"batch_size": 7, "patches_per_second": 100}, {"batch_size": 9, "patches_per_second": rate}
+        store.write_json(memory, dict(zip(known, speeds, strict=True)))
+        assert fastest("occlusion", precision="auto", batch_size="auto") == expected
+    assert fastest("occlusion", precision="32", batch_size="auto") == ("32", 7)
 
 
 @pytest.mark.parametrize("method", ["smoothgrad", "lime", "kernel_shap", "random"])

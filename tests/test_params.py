@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
         (
             ("method", "lime", "max_samples"),
             10,
-            "method.lime: expected max_samples of at least samples (160), found 10.",
+            "method.lime: expected max_samples of at least samples (128), found 10.",
         ),
         (("seed",), -1, "seed"),
     ],

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pcam_agreement import pcam
+from pcam_agreement import pcam, store
 from repository import ROOT, Repository, stages
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,9 @@ def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
     fraction = params["agreement"]["top_fraction"]
     for method in params["methods"]:
         masks = {}
+        index = store.open_heatmaps(data / "heatmaps" / method / f"{params['networks'][0]}.h5").index
+        split = pcam.read(data / "patches", "test")
+        classes, slides = split.labels[index], split.meta["wsi"].to_numpy()[index]
         for network in params["networks"]:
             with h5py.File(data / "heatmaps" / method / f"{network}.h5") as file:
                 masks[network] = [slow_mask(heatmap, fraction) for heatmap in file["heatmaps"]]
@@ -109,12 +112,28 @@ def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
             assert row["iou"] == pytest.approx(np.mean(ious), rel=1e-5)
             dice = [2 * iou / (1 + iou) for iou in ious]
             assert row["kappa"] == pytest.approx(np.mean([(d - fraction) / (1 - fraction) for d in dice]), abs=1e-5)
+            nulls = [slow_null(masks[a], masks[b], patch, classes, slides) for patch in range(len(classes))]
+            assert row["null"] == pytest.approx(np.nanmean(nulls), rel=1e-5, nan_ok=True)
             assert summary["agreement"][method]["ceiling"] == pytest.approx(np.mean(ious), abs=1e-4)
     for network in params["networks"]:
         with h5py.File(data / "predictions" / f"{network}.h5") as file:
             logits, labels = file["test_logits"][:], file["test_labels"][:]
         wins = [(t > n) + (t == n) / 2 for t in logits[labels == 1] for n in logits[labels == 0]]
         assert summary["auroc"][network] == pytest.approx(np.mean(wins), abs=1e-4)
+
+
+def slow_null(a: list, b: list, patch: int, labels: np.ndarray, slides: np.ndarray) -> float:
+    """The mean IoU of one network's mask of this patch with the other's of patches of its label on other slides."""
+    if not a[patch] or not b[patch]:
+        return np.nan
+    halves = []
+    for first, second in ((a, b), (b, a)):
+        masks = [
+            second[q] for q in range(len(a)) if labels[q] == labels[patch] and slides[q] != slides[patch] and second[q]
+        ]
+        ious = [sum(map(min, first[patch], mask)) / sum(map(max, first[patch], mask)) for mask in masks]
+        halves.append(np.mean(ious) if ious else np.nan)
+    return float(np.mean(halves))
 
 
 def slow_mask(heatmap: np.ndarray, fraction: float) -> list[float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pcam_agreement import tables
+from pcam_agreement import intervals, tables
 from pcam_agreement.agreement import MEASURES
 from pcam_agreement.attribution import METHODS
 
@@ -21,11 +21,21 @@ def results(networks, patches=5, **change):
     ious = np.tile(np.linspace(0.1, 0.6, count)[:, None], patches)
     flags = {name: np.zeros((len(networks), patches), bool) for name in ("constant", "nonfinite", "unconverged")}
     each = {name: np.ones((len(networks), patches)) for name in ("max", "sd", "gini", "area", "tied")}
-    return {**{name: ious.copy() for name in MEASURES}, **flags, **each, **change}
+    return {**{name: ious.copy() for name in MEASURES}, "null_iou": np.full_like(ious, 0.05), **flags, **each, **change}
+
+
+def estimates(found, networks):
+    slides = np.arange(found["iou"].shape[1])
+    return intervals.estimate(found["iou"], found["null_iou"], slides, tables.ceilings(networks), 100, 0)
+
+
+def table_of(method, networks, found=None):
+    found = results(networks) if found is None else found
+    return tables.agreement_table(method, found, networks, estimates(found, networks))
 
 
 def test_pairs_are_floor_ceiling_or_trained(networks):
-    table = tables.agreement_table("lime", results(networks), networks)
+    table = table_of("lime", networks)
     kinds = {(row.network_a, row.network_b): row.kind for row in table.itertuples()}
     assert kinds["resnet34", "resnet34_twin"] == "ceiling"
     assert kinds["resnet34", "densenet121"] == kinds["densenet121", "resnet34_twin"] == "trained"
@@ -38,7 +48,7 @@ def test_a_patch_without_a_map_is_left_out_of_the_mean_and_counted(networks):
         found[name][0, :2] = np.nan
         found[name][0, 2:] = (0.2, 0.3, 0.4)
     found["constant"][0, :2] = found["nonfinite"][0, 1] = True
-    row = tables.agreement_table("lime", found, networks).iloc[0]
+    row = table_of("lime", networks, found).iloc[0]
     assert (row["patches"], row["iou"]) == (3, pytest.approx(0.3))
     own = tables.heatmap_table("lime", found, {name: {} for name in networks})
     assert own["constant"].tolist() == [2, 0, 0, 0]
@@ -46,14 +56,29 @@ def test_a_patch_without_a_map_is_left_out_of_the_mean_and_counted(networks):
 
 
 def test_the_table_of_all_methods_fits_a_terminal(networks):
-    table = pd.concat([tables.agreement_table(method, results(networks), networks) for method in METHODS])
+    table = pd.concat([table_of(method, networks) for method in METHODS])
     maps = pd.concat(
         [tables.heatmap_table(method, results(networks), {name: {} for name in networks}) for method in METHODS]
     )
     scores = {name: {"auroc": 0.9, "accuracy": 0.8} for name in networks}
-    text = tables.as_text(tables.summary(scores, table, maps, 0.1429), table)
+    same = dict.fromkeys(METHODS, estimates(results(networks), networks))
+    text = tables.as_text(tables.summary(scores, table, maps, same, {}, 0.1429), table)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("resnet34 ~ resnet34_twin") > 1  # several blocks
     for line in text.splitlines():
         if line.startswith("ceiling"):
             assert set(line.split()[4:]) == {f"{table.iloc[1]['iou']:.3f}"}
+
+
+def test_a_gap_is_that_of_architectures_and_twins_stand_for_one(networks):
+    aurocs = dict(zip(networks, (0.9, 0.8, 0.96, 0.5), strict=True))
+    pairs = table_of("lime", networks)
+    (row,) = tables.gap_table(pairs, networks, aurocs).to_dict("records")
+    assert (row["network_a"], row["network_b"], row["measure"]) == ("resnet34", "densenet121", "normalised")
+    assert row["auroc_gap"] == pytest.approx((0.1 + 0.16) / 2)
+    trained = pairs[pairs["kind"] == "trained"]
+    assert row["agreement"] == pytest.approx(trained["normalised"].mean())
+    pairs.loc[trained.index[0], "normalised"] = np.nan
+    (row,) = tables.gap_table(pairs, networks, aurocs).to_dict("records")
+    assert (row["measure"], row["agreement"]) == ("excess", pytest.approx(trained["excess"].mean()))
+    assert tables.gap_test(pd.DataFrame([row]), 0)["p"] is None  # two architectures have one pair

@@ -7,8 +7,6 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from pcam_agreement.heatmap import top_mask
-
 MEASURES = ("iou", "kappa", "weighted_iou", "weighted_iou_chance", "spearman")
 
 
@@ -45,15 +43,15 @@ def weighted_chance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (1 - half) / (1 + half)
 
 
-def measure(heatmaps: np.ndarray, constant: np.ndarray, fraction: float, ties: str = "share") -> dict[str, np.ndarray]:
+def measure(heatmaps: np.ndarray, masks: np.ndarray, constant: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
     """All measures of MEASURES for all pairs of m heatmaps of the same n patches.
 
-    heatmaps: non-negative, mean 1, [m, n, h, w]; constant: [m, n], which of them say nothing. Each answer is
-    [m (m - 1) / 2, n], pairs in the order of itertools.combinations, NaN where either heatmap says nothing.
+    heatmaps: non-negative, mean 1, [m, n, h, w]; masks: their top fraction (`heatmap.top_mask`), [m, n, h * w];
+    constant: [m, n], which of them say nothing. Each answer is [m (m - 1) / 2, n], pairs in the order of
+    itertools.combinations, NaN where either heatmap says nothing.
     """
     m, n = heatmaps.shape[:2]
     flat = np.asarray(heatmaps, np.float32).reshape(m, n, -1)
-    masks = np.stack([top_mask(one, fraction, ties) for one in flat])
     ranks = np.stack([_standardised_ranks(one) for one in flat])
     pairs = list(combinations(range(m), 2))
     results = {name: np.full((len(pairs), n), np.nan) for name in MEASURES}
@@ -66,6 +64,36 @@ def measure(heatmaps: np.ndarray, constant: np.ndarray, fraction: float, ties: s
         results["weighted_iou_chance"][row, use] = weighted_chance(flat[i, use], flat[j, use])
         results["spearman"][row, use] = (ranks[i, use] * ranks[j, use]).sum(-1)
     return results
+
+
+def null_iou(masks: np.ndarray, constant: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> np.ndarray:
+    """The IoU [m (m - 1) / 2, n] of one network's mask with the other network's mask of *another* patch.
+
+    masks: of m networks and n patches as `heatmap.top_mask` makes them, [m, n, p]; constant: [m, n]; labels, slides:
+    [n]. The mean over all other patches of the same label and of other slides, which is what random derangements
+    come to: centre bias, smoothness and shape are kept, so that what is above it is about this very patch. NaN where
+    there is no such patch or the patch's own heatmap says nothing.
+    """
+    m, n = constant.shape
+    flat = masks.reshape(m * n, -1)
+    # A mask is 1, 0 and one value for its ties. With 0 and 1 alone the sum of minima is a product of matrices; where
+    # two ties meet, the lesser value takes the place of their product.
+    ties = ((flat > 0) & (flat < 1)).astype(np.float32)
+    share, area = (flat * ties).max(1), flat.sum(1)
+    intersection = flat @ flat.T
+    intersection += (np.minimum.outer(share, share) - np.multiply.outer(share, share)) * (ties @ ties.T)
+    iou = (intersection / (np.add.outer(area, area) - intersection)).reshape(m, n, m, n)
+    others = (labels[:, None] == labels) & (slides[:, None] != slides)
+    said = ~constant
+    rows = []
+    for i, j in combinations(range(m), 2):
+        halves = []
+        for first, second in ((i, j), (j, i)):
+            use = others & said[second]
+            with np.errstate(invalid="ignore"):
+                halves.append(np.where(use, iou[first, :, second], 0).sum(1) / use.sum(1))
+        rows.append(np.where(said[i] & said[j], np.mean(halves, axis=0), np.nan))
+    return np.stack(rows)
 
 
 def _sum_of_differences(ordered: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pcam_agreement import store
+from pcam_agreement import networks, store
 from pcam_agreement.attribution import METHODS
 from pcam_agreement.attribution.batches import Batch, fastest
 from pcam_agreement.attribution.gradient import gradient
 from pcam_agreement.attribution.score import make_score
 from pcam_agreement.heatmap import normalise, reduce
 from pcam_agreement.inference import to_device
-from pcam_agreement.networks import Classifier
 from pcam_agreement.params import Explanation, Method
 from pcam_agreement.pcam import PATCH
 from pcam_agreement.processes import Process
+
+GAIN = 1.2  # less precision must be this much faster to be taken where the precision is `auto`
 
 
 def explain(
@@ -67,14 +68,14 @@ def explain_patches(
 ) -> dict[str, np.ndarray]:
     """What one method says of patches on the device, each [n]: see `store.merge_chunks`."""
     found = patches.new_zeros(len(patches))
-    plain = make_score(network, found, "tumour", "logit", explanation.precision)
+    plain = make_score(network, found, "tumour", "logit")
 
     def look(rows: Tensor) -> None:
         with torch.no_grad():
             found[rows] = plain(patches[rows], rows)
 
     batch.each(len(patches), patches.device, look)
-    score = make_score(network, found, explanation.target, explanation.output, explanation.precision)
+    score = make_score(network, found, explanation.target, explanation.output)
     attribution, diagnostics = METHODS[method](score, patches, seeds, settings, batch)
     finite = torch.isfinite(found) & torch.isfinite(attribution).flatten(1).all(1)
     attribution[~finite] = 0  # a map of zeros, which counts as one that says nothing
@@ -88,25 +89,42 @@ def explain_patches(
     }
 
 
-def best_batch_size(network: Classifier, method: str, precision: str, device: torch.device, memory: Path) -> int:
-    """The batch size that explains fastest on this device, measured once and remembered in the file `memory`."""
+def fastest_setting(
+    checkpoint: Path, method: str, explanation: Explanation, device: torch.device, memory: Path
+) -> tuple[str, int]:
+    """The precision and the batch size to explain with: as set, or where `auto`, the fastest on this device.
+
+    Measured once and remembered in the file `memory`. bf16 has to be GAIN times as fast as 32 to be taken.
+    """
+    precisions = ["32", "bf16"] if explanation.precision == "auto" else [explanation.precision]
+    if len(precisions) == 1 and explanation.batch_size != "auto":
+        return precisions[0], explanation.batch_size
     kind = "forward" if method in ("occlusion", "lime", "kernel_shap") else "gradient"
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu with {torch.get_num_threads()} threads"
     )
-    key = f"{name}, {network.architecture}, {network.size} pixels, {kind}, precision {precision}"
     known = store.read_json(memory) if memory.exists() else {}
-    if key not in known:
-        patch = torch.rand(1, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0)).to(device)
-        score = make_score(network, torch.zeros(1, device=device), "tumour", "logit", precision)
+    measured = {}
+    for precision in precisions:
+        network = networks.load(checkpoint, device, precision)
+        key = f"{name}, {network.architecture}, {network.size} pixels, {kind}, precision {precision}"
+        if key not in known:
+            patch = torch.rand(1, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0)).to(device)
+            score = make_score(network, torch.zeros(1, device=device), "tumour", "logit")
+            compute = score if kind == "forward" else partial(gradient, score)
 
-        def work(size: int) -> None:
-            rows = torch.zeros(size, dtype=torch.int64, device=device)
-            with torch.no_grad():
-                (score if kind == "forward" else partial(gradient, score))(patch.expand(size, -1, -1, -1), rows)
+            def work(size: int, patch: Tensor = patch, compute: Callable[..., Tensor] = compute) -> None:
+                with torch.no_grad():
+                    compute(patch.expand(size, -1, -1, -1), torch.zeros(size, dtype=torch.int64, device=device))
 
-        store.write_json(memory, {**known, key: fastest(work)})
-    return store.read_json(memory)[key]
+            size, rate = fastest(work)
+            known[key] = {"batch_size": size, "patches_per_second": round(rate, 1)}
+            store.write_json(memory, known)
+        measured[precision] = known[key]
+    best = precisions[-1]
+    if measured[best]["patches_per_second"] < GAIN * measured[precisions[0]]["patches_per_second"]:
+        best = precisions[0]
+    return best, measured[best]["batch_size"] if explanation.batch_size == "auto" else explanation.batch_size
 
 
 def patch_seed(seed: int, patch: int) -> int:

@@ -67,6 +67,85 @@ def agreement_matrices(pairs: pd.DataFrame, networks: list[str], fraction: float
     return figure
 
 
+def agreement_intervals(pairs: pd.DataFrame, chance: float) -> Figure:
+    """One panel a method, one line a pair: mean IoU with its interval, beside the pair's null, and chance."""
+    methods = list(pairs["method"].unique())
+    columns = min(3, len(methods))
+    rows = -(-len(methods) // columns)
+    lines = len(pairs[pairs["method"] == methods[0]])
+    figure = Figure((columns * 3.4 + 2.6, rows * (0.27 * lines + 0.9) + 1.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    colours = {"trained": "#00467f", "ceiling": "#b8860b", "floor": "#808080"}
+    meaning = {"trained": "two networks", "ceiling": "ceiling: one network, two seeds", "floor": "floor: one untrained"}
+    for axis in axes.flat[len(methods) :]:
+        axis.axis("off")
+    for axis, method in zip(axes.flat, methods, strict=False):
+        order = {kind: place for place, kind in enumerate(colours)}
+        own = pairs[pairs["method"] == method].sort_values(
+            ["kind", "iou"], key=lambda column: column.map(order) if column.name == "kind" else -column
+        )
+        for row, pair in enumerate(own.itertuples()):
+            colour = colours[str(pair.kind)]
+            axis.plot([pair.iou_low, pair.iou_high], [row, row], color=colour, lw=2)
+            axis.plot(pair.iou, row, "o", color=colour, ms=5)
+            axis.plot([pair.null] * 2, [row - 0.35, row + 0.35], color="#c03028", lw=2)
+        axis.axvline(chance, color="black", ls=":", lw=1)
+        axis.set_title(METHOD_NAMES.get(method, method))
+        axis.set_yticks(range(lines), [f"{pair.network_a} ~ {pair.network_b}" for pair in own.itertuples()], fontsize=8)
+        axis.invert_yaxis()
+        axis.grid(axis="x", alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlabel("mean IoU")
+    handles = [
+        *(
+            matplotlib.lines.Line2D([], [], color=colours[kind], marker="o", lw=2, label=meaning[kind])
+            for kind in colours
+        ),
+        matplotlib.lines.Line2D([], [], color="#c03028", marker="|", ms=11, mew=2, lw=0, label="null: other patches"),
+        matplotlib.lines.Line2D([], [], color="black", ls=":", lw=1, label=f"chance {chance:.2f}"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.suptitle(
+        "How much of it is about the patch? What a pair shares on the same patch (with its 95 % interval)\n"
+        "beside what the same two networks share on different patches (null)",
+        fontsize=11,
+    )
+    return figure
+
+
+def performance_gaps(gaps: pd.DataFrame, tests: dict[str, dict]) -> Figure:
+    """One panel a method, one point a pair of architectures: gap in AUROC against agreement, with Mantel's test."""
+    columns = min(3, len(tests))
+    rows = -(-len(tests) // columns)
+    figure = Figure((columns * 4.0 + 0.6, rows * 3.3 + 1.1), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(tests) :]:
+        axis.axis("off")
+    words = {"normalised": "normalised agreement A", "excess": "IoU above the null"}
+    for axis, (method, test) in zip(axes.flat, tests.items(), strict=False):
+        own = gaps[gaps["method"] == method]
+        if not own.empty:
+            axis.vlines(own["auroc_gap"], own["low"], own["high"], color="#00467f", alpha=0.4, lw=2)
+            axis.plot(own["auroc_gap"], own["agreement"], "o", color="#00467f")
+            axis.set_ylabel(words[str(own["measure"].iloc[0])])
+        for place, pair in enumerate(own.sort_values("agreement").itertuples() if len(own) <= 10 else ()):
+            text, at = f"{pair.network_a} ~\n{pair.network_b}", (pair.auroc_gap, pair.agreement)
+            below = place % 2 == 0  # neighbours in height go apart
+            offset, side = (5, -5 if below else 5), "top" if below else "bottom"
+            axis.annotate(text, at, offset, textcoords="offset points", va=side, fontsize=7)
+        axis.axhline(0, color="black", ls=":", lw=1)
+        axis.set_xlim(0, 1.5 * own["auroc_gap"].max() if len(own) else 1)
+        axis.set_xlabel("gap in test AUROC")
+        said = "too few pairs" if test["rho"] is None else f"rho {test['rho']:.2f}, p {test['p']:.2f}"
+        power = "" if test["critical_rho"] else f"; {test['architectures']} architectures cannot be significant"
+        axis.set_title(f"{METHOD_NAMES.get(method, method)}\n{said}{power}", fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        "Do networks that perform alike look at the same tissue? One point a pair of architectures", fontsize=11
+    )
+    return figure
+
+
 def pair_panels(
     patches: np.ndarray, heatmaps: np.ndarray, masks: np.ndarray, iou: np.ndarray, names: tuple[str, str], method: str
 ) -> Figure:

@@ -20,6 +20,8 @@ from pcam_agreement.pcam import PATCH
 # torchvision reads its published weights with torch.load: hold it to tensors.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
+PRECISION = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+
 
 class Classifier(nn.Module):
     """From patches [n, 3, 96, 96] in [0, 1] to one logit each [n]; positive means tumour.
@@ -53,7 +55,10 @@ class Classifier(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         if patches.shape[-1] != self.size:
             patches = functional.interpolate(patches, (self.size, self.size), mode="bilinear", antialias=True)
-        return self.backbone((patches - self.mean) / self.std)[:, 0]
+        normalised = (patches - self.mean) / self.std
+        # The backbone may compute in less precision (`load`); what comes in and goes out keeps its own.
+        inner = next(self.backbone.parameters()).dtype
+        return self.backbone(normalised.to(inner))[:, 0].to(normalised.dtype)
 
     def freeze(self) -> None:
         """Train the head alone: the rest keeps its parameters and, in eval mode, its batch-norm statistics."""
@@ -102,8 +107,10 @@ def save(classifier: Classifier, path: Path) -> None:
     partial.replace(path)
 
 
-def load(path: Path, device: torch.device) -> Classifier:
+def load(path: Path, device: torch.device, precision: str = "32") -> Classifier:
     """A saved classifier, ready to be looked at: eval mode, parameters frozen.
+
+    precision: of its backbone, 32, bf16 or 16.
 
     Raises ValueError where the file is missing or is not a checkpoint of `save`.
     """
@@ -119,7 +126,9 @@ def load(path: Path, device: torch.device) -> Classifier:
             f"{path} is not a checkpoint of this project ({_last_line(error)}); train it again."
         ) from error
     # channels last: 1.3 to 1.6 times the passes a second on a CPU, and what a GPU's half precision wants
-    return classifier.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    classifier = classifier.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    classifier.backbone.to(PRECISION[precision])
+    return classifier
 
 
 def device(choice: str) -> torch.device:

@@ -98,7 +98,7 @@ class Explanation(Settings):
     output: Literal["logit", "probability"]
     batch_size: Count | Literal["auto"]
     chunk: Count
-    precision: Literal["32", "bf16", "16"]
+    precision: Literal["32", "bf16", "16", "auto"]
     devices: Count
     nodes: Count
 
@@ -131,7 +131,7 @@ class Surrogate(Method):
     superpixels: Literal["slic", "grid", "quickshift"]
     segments: Annotated[int, Field(ge=2)]
     samples: Annotated[int, Field(ge=4, multiple_of=2)]  # in a round
-    max_samples: Annotated[int, Field(ge=4)]
+    max_samples: Annotated[int, Field(ge=4)]  # the last round that fits
     tolerance: Annotated[float, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
@@ -142,7 +142,7 @@ class Surrogate(Method):
 
 
 class Lime(Surrogate):
-    paired: bool
+    draws: Literal["orthogonal", "independent"]
     kernel: Literal["distance", "similarity"]
     kernel_width: Annotated[float, Field(gt=0)]
     ridge: Annotated[float, Field(gt=0)]
@@ -172,6 +172,7 @@ class Methods(Settings):
 class Agreement(Settings):
     top_fraction: Annotated[float, Field(gt=0, lt=1)]
     ties: Literal["share", "all"]
+    bootstrap: Annotated[int, Field(ge=100)]
 
 
 class Report(Settings):

@@ -17,9 +17,14 @@ def folder(stage: str, *identity: str) -> Path:
     digest = hashlib.sha256()
     for part in (*identity, _code()):
         digest.update(part.encode() + b"\0")
-    path = Path(os.environ.get("PCAM_AGREEMENT_WORK", "data/work")) / f"{stage}-{digest.hexdigest()[:16]}"
+    path = place() / f"{stage}-{digest.hexdigest()[:16]}"
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def place() -> Path:
+    """Where all these folders are."""
+    return Path(os.environ.get("PCAM_AGREEMENT_WORK", "data/work"))
 
 
 def _code() -> str:

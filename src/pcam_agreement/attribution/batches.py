@@ -39,8 +39,8 @@ class Batch:
             start += size
 
 
-def fastest(work: Callable[[int], None], most: int = 4096) -> int:
-    """The batch size, a power of two from 8, at which work(size) takes the least time a patch, or nearly so.
+def fastest(work: Callable[[int], None], most: int = 4096) -> tuple[int, float]:
+    """The batch size, a power of two from 8, at which work(size) is fastest or nearly so; its rate, patches a second.
 
     Stops where doubling does not pay or memory ends. The answer depends on the machine and its load: remember it.
     """
@@ -55,7 +55,7 @@ def fastest(work: Callable[[int], None], most: int = 4096) -> int:
             break
         best, best_rate = size, size / seconds
         size *= 2
-    return best
+    return best, best_rate
 
 
 def _seconds(work: Callable[[int], None], size: int) -> float:

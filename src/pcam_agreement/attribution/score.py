@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-PRECISION = {"bf16": torch.bfloat16, "16": torch.float16}
-
 
 @dataclass(frozen=True)
 class Score:
@@ -17,25 +15,21 @@ class Score:
     network: nn.Module
     signs: Tensor  # [n], one a patch: the score of the normal class is minus the logit
     output: str
-    precision: str
 
     def __call__(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        # The network alone runs in less precision: sums and solves around it keep theirs.
-        with torch.autocast(inputs.device.type, PRECISION.get(self.precision), self.precision in PRECISION):
-            logits = self.network(inputs)
-        signed = logits.to(self.signs.dtype) * self.signs[rows]
+        signed = self.network(inputs) * self.signs[rows]
         return signed if self.output == "logit" else torch.sigmoid(signed)
 
 
-def make_score(network: nn.Module, logits: Tensor, target: str, output: str, precision: str = "32") -> Score:
+def make_score(network: nn.Module, logits: Tensor, target: str, output: str) -> Score:
     """The score of inputs that were made from patches with these logits [n].
 
     target: tumour (the same question for every network and patch) or predicted (each network's own answer).
-    output: logit, or probability, whose gradient is 0 once it saturates. precision: of the network, 32, bf16 or 16.
+    output: logit, or probability, whose gradient is 0 once it saturates.
 
     Raises ValueError where the network is in train mode: its answers would depend on the batch.
     """
     if network.training:
         raise ValueError("the network is in train mode; call eval() before explaining it.")
     signs = torch.ones_like(logits) if target == "tumour" else torch.where(logits >= 0, 1.0, -1.0)
-    return Score(network, signs.to(logits.dtype), output, precision)
+    return Score(network, signs.to(logits.dtype), output)

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from pcam_agreement.attribution.batches import Batch
+from pcam_agreement.attribution.draws import coalitions, independent, orthogonal
 from pcam_agreement.attribution.perturbation import superpixel_scores
 from pcam_agreement.attribution.score import Score
-from pcam_agreement.attribution.superpixels import superpixels
+from pcam_agreement.attribution.superpixels import superpixels_of_all
 from pcam_agreement.params import KernelShap, Lime, Surrogate
 
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+DRAWS: dict[str, Draw] = {"orthogonal": orthogonal, "independent": independent}
 
 TOP = 0.25  # the top fraction whose mask has to be stable
 REPLICATES = 16  # of the coefficients, from which the stability is estimated
@@ -48,7 +50,7 @@ def lime(
         centred = found - (share[..., 0] * found).sum(1, keepdim=True)
         return weighted_ridge(z - (share * z).sum(1, keepdim=True), centred, weights, settings.ridge)
 
-    return _rounds(score, patches, seeds, settings, batch, draw_bernoulli, settings.paired, fit)
+    return _rounds(score, patches, seeds, settings, batch, DRAWS[settings.draws], fit)
 
 
 def kernel_shap(
@@ -73,23 +75,7 @@ def kernel_shap(
         pulls[..., 0] = -pulls[..., 1:].sum(2)
         return Fit(coefficients, free.r2, pulls)
 
-    return _rounds(score, patches, seeds, settings, batch, draw_coalitions, True, fit)
-
-
-def draw_bernoulli(random: np.random.Generator, samples: int, count: int) -> np.ndarray:
-    """Which superpixels are on: 0/1 [samples, count], each with probability 1/2."""
-    return random.integers(0, 2, (samples, count)).astype(np.float32)
-
-
-def draw_coalitions(random: np.random.Generator, samples: int, count: int) -> np.ndarray:
-    """Coalitions 0/1 [samples, count] with probability in proportion to (d - 1) / (C(d, k) k (d - k))."""
-    if count == 1:
-        return np.ones((samples, 1), np.float32)  # between everything and nothing there is no coalition
-    sizes = np.arange(1, count)
-    weights = 1 / (sizes * (count - sizes))
-    chosen = random.choice(sizes, samples, p=weights / weights.sum())
-    order = random.random((samples, count)).argsort(1).argsort(1)
-    return (order < chosen[:, None]).astype(np.float32)
+    return _rounds(score, patches, seeds, settings, batch, coalitions, fit)
 
 
 def kernel(z: Tensor, counts: Tensor, kind: str, width: float) -> Tensor:
@@ -161,35 +147,32 @@ def _rounds(
     settings: Surrogate,
     batch: Batch,
     draw: Draw,
-    paired: bool,
     fit: Callable[[Tensor, Tensor, Tensor], Fit],
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw, score and fit again and again, for the patches that are not stable yet, up to max_samples."""
+    """Score and fit again and again, with more draws for the patches that are not stable yet, up to max_samples."""
     n, device = len(patches), patches.device
-    pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
-    found_labels = [superpixels(patch, settings.superpixels, settings.segments) for patch in pixels]
-    labels = torch.from_numpy(np.stack(found_labels)).to(device)
+    labels = torch.from_numpy(superpixels_of_all(patches, settings.superpixels, settings.segments)).to(device)
     sizes = torch.nn.functional.one_hot(labels.flatten(1)).sum(1).double()  # [n, d]
     counts = (sizes > 0).sum(1)
-    randoms = [np.random.default_rng(seed) for seed in seeds]
+    most = settings.max_samples // settings.samples * settings.samples
+    z = np.zeros((n, most, sizes.shape[1]), np.float32)
+    for row, (seed, count) in enumerate(zip(seeds, counts.tolist(), strict=True)):
+        z[row, :, :count] = draw(np.random.default_rng(seed), most, count)
+    on = torch.from_numpy(z).to(device)
     coefficients, r2, stable = torch.zeros_like(sizes), sizes.new_zeros(n), sizes.new_zeros(n)
     used = torch.zeros(n, dtype=torch.int64, device=device)
-    rows, z, found = torch.arange(n, device=device), sizes.new_zeros(n, 0, sizes.shape[1]), sizes.new_zeros(n, 0)
-    while True:
-        new = np.zeros((len(rows), settings.samples, sizes.shape[1]), np.float32)
-        for place, row in enumerate(rows.tolist()):
-            count = int(counts[row])
-            new[place, :, :count] = _draws(draw, randoms[row], settings.samples, count, paired, first=z.shape[1] == 0)
-        z = torch.cat([z, torch.from_numpy(new).to(z)], 1)
-        scores = superpixel_scores(score, patches, rows, labels, z[:, found.shape[1] :].to(patches.dtype), batch)
-        found = torch.cat([found, scores.double()], 1)
-        model = fit(z, found, counts[rows])
-        certain = stability(model, sizes[rows], 2 if paired else 1, settings.reduce)
-        coefficients[rows], r2[rows], stable[rows], used[rows] = model.coefficients, model.r2, certain, z.shape[1]
-        going = ~(certain >= 1 - settings.tolerance)
-        if not going.any() or z.shape[1] + settings.samples > settings.max_samples:
+    found, rows = sizes.new_zeros(n, most), torch.arange(n, device=device)
+    pair = 1 if draw is independent else 2
+    for end in range(settings.samples, most + 1, settings.samples):
+        new = slice(end - settings.samples, end)
+        scores = superpixel_scores(score, patches, rows, labels, on[rows, new].to(patches.dtype), batch)
+        found[rows, new] = scores.double()
+        model = fit(on[rows, :end].double(), found[rows, :end], counts[rows])
+        certain = stability(model, sizes[rows], pair, settings.reduce)
+        coefficients[rows], r2[rows], stable[rows], used[rows] = model.coefficients, model.r2, certain, end
+        rows = rows[~(certain >= 1 - settings.tolerance)]
+        if len(rows) == 0:
             break
-        rows, z, found = rows[going], z[going], found[going]
     painted = coefficients.gather(1, labels.flatten(1)).view_as(labels)[:, None]
     unconverged = ~(stable >= 1 - settings.tolerance)
     return painted.to(patches.dtype), {
@@ -199,14 +182,3 @@ def _rounds(
         "stability": stable,
         "unconverged": unconverged.to(torch.int64),
     }
-
-
-def _draws(draw: Draw, random: np.random.Generator, samples: int, count: int, paired: bool, first: bool) -> np.ndarray:
-    """One round of draws of a patch [samples, count]; in pairs of a draw and its opposite where asked for.
-
-    The very first draw is the patch itself, all superpixels on.
-    """
-    z = draw(random, samples // 2 if paired else samples, count)
-    if first:
-        z[0] = 1
-    return np.stack([z, 1 - z], 1).reshape(-1, count) if paired else z

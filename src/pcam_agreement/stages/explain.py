@@ -18,18 +18,24 @@ def main(args: Namespace) -> None:
     device = networks.device(settings.device)
     torch.use_deterministic_algorithms(True, warn_only=True)
     process = processes.join(device, explanation.devices, explanation.nodes)
-    network = networks.load(args.checkpoint, process.device)
     split = pcam.read(args.patches, "test")
     if explanation.draw == "first":
         index = np.arange(min(explanation.patches, len(split.labels)))
     else:
         index = pcam.draw(split.labels, explanation.patches, settings.seed)
+    if process.rank > 0:
+        process.wait()  # the first one measures alone
+    memory = resume.place() / "fastest.json"
+    precision, size = explaining.fastest_setting(args.checkpoint, args.method, explanation, process.device, memory)
+    if process.rank == 0:
+        process.wait()
     # How the work is cut up is not in the result: one process and several give the same bytes.
     stated = {
         "method": args.method,
         "seed": settings.seed,
         **method.model_dump(),
         **explanation.model_dump(exclude={"chunk", "devices", "nodes"}),
+        "precision": precision,
     }
     work = resume.folder(
         f"explain-{args.method}-{args.network}",
@@ -39,16 +45,8 @@ def main(args: Namespace) -> None:
         pcam.sha256(args.checkpoint),
         (args.patches / pcam.CONTENTS).read_text(),
     )
-    size = explanation.batch_size
-    if size == "auto":
-        if process.rank > 0:
-            process.wait()  # the first one measures alone
-        memory = work.parent / "batch_sizes.json"
-        size = explaining.best_batch_size(network, args.method, explanation.precision, process.device, memory)
-        if process.rank == 0:
-            process.wait()
     chunks = explaining.explain(
-        network,
+        networks.load(args.checkpoint, process.device, precision),
         split.patches,
         index,
         args.method,

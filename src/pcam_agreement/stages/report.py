@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pcam_agreement import agreement, command, figures, heatmap, params, pcam, scores, store, tables
+from pcam_agreement import agreement, command, figures, heatmap, intervals, params, pcam, scores, store, tables
 
 
 def main(args: Namespace) -> None:
@@ -15,7 +15,9 @@ def main(args: Namespace) -> None:
     networks = {name: settings.network[name] for name in settings.networks}
     found = {name: store.read_json(args.data / "scores" / f"{name}.json") for name in networks}
     fraction = settings.agreement.top_fraction
-    pairs, maps = [], []
+    aurocs = {name: found[name]["auroc"] for name in networks}
+    pairs, maps, gaps, estimates = [], [], [], {}
+    ceilings = tables.ceilings(networks)
     for method in settings.methods:
         results = store.read_arrays(args.data / "agreement" / f"{method}.h5")
         compared = [name.decode() for name in results["networks"]]
@@ -24,17 +26,32 @@ def main(args: Namespace) -> None:
         folder = args.data / "heatmaps" / method
         sets = {name: store.open_heatmaps(folder / f"{name}.h5") for name in networks}
         own = {name: {key: one.arrays[key] for key in sorted(one.diagnostics)} for name, one in sets.items()}
-        pairs.append(tables.agreement_table(method, results, networks))
+        estimates[method] = intervals.estimate(
+            results["iou"],
+            results["null_iou"],
+            results["slides"],
+            ceilings,
+            settings.agreement.bootstrap,
+            settings.seed,
+        )
+        pairs.append(tables.agreement_table(method, results, networks, estimates[method]))
+        gaps.append(tables.gap_table(pairs[-1], networks, aurocs))
         maps.append(tables.heatmap_table(method, results, own))
         _panels(method, sets, results, pairs[-1], settings, args)
     all_pairs, all_maps = pd.concat(pairs, ignore_index=True), pd.concat(maps, ignore_index=True)
     chance = agreement.chance_iou(fraction)
     figure = figures.agreement_matrices(all_pairs, settings.networks, fraction, chance)
     figures.save(figure, args.plots / "figures" / "agreement.png", dpi=110)
+    figures.save(figures.agreement_intervals(all_pairs, chance), args.plots / "figures" / "intervals.png", dpi=110)
 
-    summary = tables.summary(found, all_pairs, all_maps, chance)
+    all_gaps = pd.concat(gaps, ignore_index=True)
+    tests = {name: tables.gap_test(one, settings.seed) for name, one in zip(settings.methods, gaps, strict=True)}
+    figures.save(figures.performance_gaps(all_gaps, tests), args.plots / "figures" / "gaps.png", dpi=110)
+
+    summary = tables.summary(found, all_pairs, all_maps, estimates, tests, chance)
     store.write_json(args.summary, summary)
     store.write_table(args.plots / "agreement.csv", all_pairs)
+    store.write_table(args.plots / "gaps.csv", all_gaps)
     store.write_table(args.plots / "heatmaps.csv", all_maps)
     store.write_table(args.plots / "scores.csv", pd.DataFrame(found).T.rename_axis("network").reset_index())
     histories = {name: store.read_history(args.data / "training" / name) for name in networks}
