@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pcam_agreement import agreement, command, figures, heatmap, intervals, params, pcam, scores, store, tables
+from pcam_agreement.answer import answer
 
 
 def main(args: Namespace) -> None:
@@ -50,6 +51,8 @@ def main(args: Namespace) -> None:
 
     summary = tables.summary(found, all_pairs, all_maps, estimates, tests, chance)
     store.write_json(args.summary, summary)
+    with store.final(args.answer) as partial:
+        partial.write_text(answer(summary, all_pairs, fraction))
     store.write_table(args.plots / "agreement.csv", all_pairs)
     store.write_table(args.plots / "gaps.csv", all_gaps)
     store.write_table(args.plots / "heatmaps.csv", all_maps)
@@ -96,5 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--data", type=Path, required=True, help="folder that the other stages wrote to")
     parser.add_argument("--summary", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--answer", type=Path, required=True, help="Markdown file to write")
     parser.add_argument("--plots", type=Path, required=True, help="folder to write tables and figures to")
     command.run(main, parser)

@@ -1,0 +1,103 @@
+"""What a run found, in plain sentences with its numbers: pure text from the summary and the tables."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pandas as pd
+
+ENOUGH_SLIDES = 10
+
+
+def answer(summary: dict, pairs: pd.DataFrame, fraction: float) -> str:
+    """A page in Markdown: the answer by method, what it rests on, and what it cannot say."""
+    aurocs = summary["auroc"]
+    trained = set(pairs.loc[pairs["kind"] != "floor", ["network_a", "network_b"]].to_numpy().ravel())
+    performing = [value for name, value in aurocs.items() if name in trained]
+    lines = ["# Do the networks look at the same tissue?", ""]
+    if performing:
+        lines += [
+            f"{len(performing)} trained networks reach a test AUROC of {min(performing):.3f} to {max(performing):.3f}. "
+            f"On {summary['explained_patches']} test patches of {summary['explained_slides']} slides, the most "
+            f"important {fraction:.0%} of the pixels of each network's heatmaps were compared, pair by pair.",
+            "",
+        ]
+    for method, found in summary["agreement"].items():
+        lines += [f"- **{method}**: {_of_method(found, summary['auroc_gap'][method])}"]
+    lines += ["", "## What this cannot say", ""]
+    lines += [f"- {limit}" for limit in _limits(summary, pairs)]
+    return "\n".join(wrapped for line in lines for wrapped in _wrap(line)) + "\n"
+
+
+def _of_method(found: dict, gap: dict) -> str:
+    if found["iou"] is None:
+        return "no pair of trained networks that differ in more than the seed could be compared."
+    sentences = [
+        f"two networks share a mean IoU of {found['iou']:.3f}{_interval(found, 'iou')} on the same patch"
+        + ("." if found["null"] is None else f", and {found['null']:.3f} on different ones (null).")
+    ]
+    if found["ceiling"] is not None:
+        sentences.append(f"One network and its twin from another seed share {found['ceiling']:.3f} (ceiling).")
+    if found["floor"] is not None:
+        inside = found["iou_low"] is not None and found["floor"] >= found["iou_low"]
+        doubt = ", which the interval does not exclude" if inside else ""
+        sentences.append(f"With an untrained network they share {found['floor']:.3f} (floor){doubt}.")
+    sentences.append(_of_normalised(found))
+    if gap["rho"] is not None:
+        sentences.append(
+            f"Over {gap['architectures']} architectures, the gap in AUROC and agreement have a rank correlation of "
+            f"{gap['rho']:.2f} (p = {gap['p']:.2f})."
+        )
+    return " ".join(sentences)
+
+
+def _of_normalised(found: dict) -> str:
+    a, low, high = found["normalised"], found["normalised_low"], found["normalised_high"]
+    if a is None:
+        return "Where this lies between null and ceiling is undefined (`undefined` in plots/agreement.csv says why)."
+    interval = _interval(found, "normalised", ".2f")
+    text = f"Between null (0) and ceiling (1) that is, where it is defined, A = {a:.2f}{interval}: "
+    if low is None:
+        return text + "how certain, the slides cannot say."
+    if low <= 0:
+        return text + "it is not certain that they share anything about the patch."
+    if high >= 1:
+        return text + "something about the patch, and perhaps as much as two trainings of one architecture."
+    return text + "something about the patch, but less than two trainings of one architecture."
+
+
+def _interval(found: dict, name: str, form: str = ".3f") -> str:
+    low, high = found[f"{name}_low"], found[f"{name}_high"]
+    return "" if low is None else f" (95 % interval {low:{form}} to {high:{form}})"
+
+
+def _limits(summary: dict, pairs: pd.DataFrame) -> list[str]:
+    limits = ["Agreement says that networks look at the same place, not that the place is right."]
+    slides = summary["explained_slides"]
+    if slides < 2:
+        limits.append("All patches are of one slide: there is no null and no interval.")
+    elif slides < ENOUGH_SLIDES:
+        limits.append(f"{slides} slides are few: intervals are wide, and rest on them being like others.")
+    lacking = pairs[(pairs["kind"] == "trained") & pairs["normalised"].isna()]
+    for reason, group in lacking.groupby("undefined"):
+        named = sorted(set(group["network_a"] + " ~ " + group["network_b"]))
+        limits.append(f"A is undefined ({reason}) for {', '.join(named)}.")
+    weak = [name for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None]
+    if weak:
+        count = max(gap["architectures"] for gap in summary["auroc_gap"].values())
+        limits.append(
+            f"{count} architectures are too few for any correlation of performance and agreement to be significant."
+        )
+    for name, gap in summary["auroc_gap"].items():
+        if gap["critical_rho"] is not None:
+            limits.append(f"Under {name}, only a rank correlation of {gap['critical_rho']:.2f} or more is significant.")
+    for name, found in summary["agreement"].items():
+        bad = {key: found[key] for key in ("constant", "unconverged") if found[key]}
+        if bad:
+            counted = " and ".join(f"{value} {key}" for key, value in bad.items())
+            limits.append(f"Of the heatmaps of {name}, {counted} (plots/heatmaps.csv).")
+    return limits
+
+
+def _wrap(line: str) -> list[str]:
+    return textwrap.wrap(line, 100, subsequent_indent="  " if line.startswith("- ") else "") or [""]
