@@ -166,7 +166,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path)
         ("explain", ["lim", "one", patches, checkpoint, "--heatmaps" + out], r"method 'lim'; did you mean lime\?"),
         ("explain", ["lime", "one", patches, "--checkpoint=none", "--heatmaps" + out], r"checkpoint none is missing"),
         ("evaluate", [f"--patches={cut}", checkpoint, "--predictions" + out, "--scores" + out], r"test_x.h5.*fetch it"),
-        ("compare", [f"--heatmaps={tmp_path}", "--agreement" + out], r"one\.h5 is missing; run"),
+        ("compare", [patches, f"--heatmaps={tmp_path}", "--agreement" + out], r"one\.h5 is missing; run"),
     ):
         status, said = r.stage(name, *arguments)
         assert status == 1

@@ -146,6 +146,34 @@ def performance_gaps(gaps: pd.DataFrame, tests: dict[str, dict]) -> Figure:
     return figure
 
 
+def localisation_bars(where: pd.DataFrame) -> Figure:
+    """One row a region, one panel a method: the share of each network's heatmaps that lies in the region."""
+    methods, regions = list(where["method"].unique()), list(where["region"].unique())
+    networks = [name for name in where["network"].unique() if name not in ("middle", "random map")]
+    columns = len(methods)
+    size = (columns * 2.9 + 2.0, len(regions) * (0.3 * len(networks) + 0.9) + 1.3)
+    figure = Figure(size, layout="constrained")
+    axes = figure.subplots(len(regions), columns, squeeze=False, sharey=True, sharex="row")
+    words = {"centre": "in the centre 32 x 32,\nwhich the label speaks of", "tumour": "in the drawn tumour"}
+    for row, region in enumerate(regions):
+        for axis, method in zip(axes[row], methods, strict=True):
+            own = where[(where["method"] == method) & (where["region"] == region)].set_index("network")
+            axis.barh(networks, own.loc[networks, "mass"], color="#00467f", height=0.65)
+            axis.axvline(own.loc["random map", "mass"], color="black", ls=":", lw=1.5, label="a random map")
+            axis.axvline(own.loc["middle", "mass"], color="#c03028", lw=1.5, label="a Gaussian in the middle")
+            axis.set_xlim(0, None)
+            axis.spines[["top", "right"]].set_visible(False)
+            if row == 0:
+                axis.set_title(METHOD_NAMES.get(method, method), fontsize=10)
+            axis.set_xlabel(f"share of the heatmap {words[region]}", fontsize=8)
+    axes[0, 0].invert_yaxis()
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
+    )
+    figure.suptitle("Where do the networks look? Beside two maps that explain nothing", fontsize=11)
+    return figure
+
+
 def pair_panels(
     patches: np.ndarray, heatmaps: np.ndarray, masks: np.ndarray, iou: np.ndarray, names: tuple[str, str], method: str
 ) -> Figure:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pcam_agreement.agreement import MEASURES
 from pcam_agreement.intervals import Estimates
+from pcam_agreement.localisation import MEASURES as WHERE
 from pcam_agreement.mantel import mantel
 from pcam_agreement.params import Network
 
@@ -139,6 +140,28 @@ def heatmap_table(
                 **{f"median_{name}": np.median(values) for name, values in own.items()},
             }
         )
+    return pd.DataFrame(rows)
+
+
+def localisation_table(method: str, results: dict[str, np.ndarray], networks: list[str]) -> pd.DataFrame:
+    """One row a region and network: how much of its heatmaps lies there, over the patches that have the region.
+
+    Beside them two maps that explain nothing: `random map`, which gets the region's share of the patch, and `middle`,
+    a Gaussian in the middle of the patch.
+    """
+    rows = []
+    for region in ("centre", "tumour"):
+        if f"{region}_share" not in results:
+            continue
+        share = results[f"{region}_share"][0]
+        there = share > 0
+        chance = share[there].mean() if there.any() else np.nan
+        names = {"method": method, "region": region}
+        for row, network in enumerate([*networks, "middle"]):
+            used = np.isfinite(results[f"{region}_mass"][row])
+            means = {name: results[f"{region}_{name}"][row][used].mean() if used.any() else np.nan for name in WHERE}
+            rows.append({**names, "network": network, "patches": used.sum(), **means})
+        rows.append({**names, "network": "random map", "patches": there.sum(), **dict.fromkeys(WHERE, chance)})
     return pd.DataFrame(rows)
 
 

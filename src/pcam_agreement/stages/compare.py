@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pcam_agreement import agreement, command, heatmap, params, pcam, store
+from pcam_agreement import agreement, command, heatmap, localisation, params, pcam, store
 
 BLOCK = 64  # patches in memory at once
 
@@ -24,6 +24,8 @@ def main(args: Namespace) -> None:
     split = pcam.read(args.patches, "test")
     labels, slides = split.labels[index], split.meta["wsi"].to_numpy()[index]
     fraction, ties = settings.agreement.top_fraction, settings.agreement.ties
+    regions = _regions(split, index)
+    bell = localisation.bell(pcam.PATCH, settings.method.centre.sigma)
     results: dict[str, np.ndarray] = {}
     blocks = -(-len(index) // BLOCK)
     for first in tqdm(range(blocks), desc="compare", unit="block", disable=None):
@@ -36,6 +38,8 @@ def main(args: Namespace) -> None:
             **agreement.measure(heatmaps, masks, constant[:, part], fraction),
             "null_iou": agreement.null_iou(masks, constant[:, part], labels[part], slides[part]),
             **_each(flat, masks),
+            # The last row is the bell's: what is won by looking at the middle.
+            **_where(np.concatenate([flat, np.broadcast_to(bell, (1, *flat.shape[1:]))]), regions, part),
         }
         for name, values in found.items():
             results.setdefault(name, np.full((len(values), len(index)), np.nan))[:, part] = values
@@ -62,6 +66,26 @@ def main(args: Namespace) -> None:
 def _each(maps: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
     """Of each of m x n heatmaps [m, n, p]: how concentrated it is, the area of its mask and how much of it is tied."""
     return {**heatmap.concentration(maps), "area": masks.mean(-1), "tied": heatmap.tied_fraction(masks)}
+
+
+def _regions(split: pcam.Split, index: np.ndarray) -> dict[str, np.ndarray]:
+    """Where evidence may be, bool [n, h * w]: the centre, which alone the label speaks of; the tumour where drawn."""
+    centre = np.zeros((pcam.PATCH, pcam.PATCH), bool)
+    centre[pcam.CENTRE, pcam.CENTRE] = True
+    regions = {"centre": np.broadcast_to(centre.ravel(), (len(index), centre.size))}
+    if split.masks is not None:
+        regions["tumour"] = np.asarray(split.masks[index]).reshape(len(index), -1) > 0
+    return regions
+
+
+def _where(maps: np.ndarray, regions: dict[str, np.ndarray], part: slice) -> dict[str, np.ndarray]:
+    """How much of each of m x n maps [m, n, p] lies in each region of these patches, and the region's own share."""
+    found: dict[str, np.ndarray] = {}
+    for name, region in regions.items():
+        each = [localisation.localisation(one, region[part]) for one in maps]
+        found |= {f"{name}_{measure}": np.stack([one[measure] for one in each]) for measure in localisation.MEASURES}
+        found[f"{name}_share"] = region[part].mean(1, keepdims=True).T
+    return found
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def main(args: Namespace) -> None:
     precision, size = explaining.fastest_setting(args.checkpoint, args.method, explanation, process.device, memory)
     if process.rank == 0:
         process.wait()
+    network = networks.load(args.checkpoint, process.device, precision)
     # How the work is cut up is not in the result: one process and several give the same bytes.
     stated = {
         "method": args.method,
@@ -46,7 +47,7 @@ def main(args: Namespace) -> None:
         (args.patches / pcam.CONTENTS).read_text(),
     )
     chunks = explaining.explain(
-        networks.load(args.checkpoint, process.device, precision),
+        network,
         split.patches,
         index,
         args.method,

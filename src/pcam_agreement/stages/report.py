@@ -17,7 +17,7 @@ def main(args: Namespace) -> None:
     found = {name: store.read_json(args.data / "scores" / f"{name}.json") for name in networks}
     fraction = settings.agreement.top_fraction
     aurocs = {name: found[name]["auroc"] for name in networks}
-    pairs, maps, gaps, estimates = [], [], [], {}
+    pairs, maps, gaps, where, estimates = [], [], [], [], {}
     ceilings = tables.ceilings(networks)
     for method in settings.methods:
         results = store.read_arrays(args.data / "agreement" / f"{method}.h5")
@@ -37,6 +37,7 @@ def main(args: Namespace) -> None:
         )
         pairs.append(tables.agreement_table(method, results, networks, estimates[method]))
         gaps.append(tables.gap_table(pairs[-1], networks, aurocs))
+        where.append(tables.localisation_table(method, results, settings.networks))
         maps.append(tables.heatmap_table(method, results, own))
         _panels(method, sets, results, pairs[-1], settings, args)
     all_pairs, all_maps = pd.concat(pairs, ignore_index=True), pd.concat(maps, ignore_index=True)
@@ -45,6 +46,8 @@ def main(args: Namespace) -> None:
     figures.save(figure, args.plots / "figures" / "agreement.png", dpi=110)
     figures.save(figures.agreement_intervals(all_pairs, chance), args.plots / "figures" / "intervals.png", dpi=110)
 
+    all_where = pd.concat(where, ignore_index=True)
+    figures.save(figures.localisation_bars(all_where), args.plots / "figures" / "localisation.png", dpi=110)
     all_gaps = pd.concat(gaps, ignore_index=True)
     tests = {name: tables.gap_test(one, settings.seed) for name, one in zip(settings.methods, gaps, strict=True)}
     figures.save(figures.performance_gaps(all_gaps, tests), args.plots / "figures" / "gaps.png", dpi=110)
@@ -56,6 +59,7 @@ def main(args: Namespace) -> None:
     store.write_table(args.plots / "agreement.csv", all_pairs)
     store.write_table(args.plots / "gaps.csv", all_gaps)
     store.write_table(args.plots / "heatmaps.csv", all_maps)
+    store.write_table(args.plots / "localisation.csv", all_where)
     store.write_table(args.plots / "scores.csv", pd.DataFrame(found).T.rename_axis("network").reset_index())
     histories = {name: store.read_history(args.data / "training" / name) for name in networks}
     training = pd.concat(histories, names=["network", "epoch"]).reset_index()
