@@ -312,6 +312,7 @@ def test_orthogonal_draws_are_balanced_over_any_three_superpixels_and_each_is_un
     np.testing.assert_allclose(several.mean((0, 1)), 0.5, atol=0.01)
     sizes = several.sum(2)
     assert sizes.var() == pytest.approx(11 / 4, rel=0.05)  # binomial, as of independent draws
+    assert np.isin(sizes, (0, 11)).mean() < 0.01  # 2 in 2,048; without random signs every matrix has such a row
 
 
 def test_orthogonal_draws_take_out_what_two_superpixels_do_together():
