@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pcam_agreement.architectures import NETWORKS
 from pcam_agreement.params import check_architecture
@@ -108,7 +110,7 @@ def save(classifier: Classifier, path: Path) -> None:
 
 
 def load(path: Path, device: torch.device, precision: str = "32") -> Classifier:
-    """A saved classifier, ready to be looked at: eval mode, parameters frozen.
+    """A saved classifier, ready to be looked at: eval mode, parameters frozen, batch norms folded.
 
     precision: of its backbone, 32, bf16 or 16.
 
@@ -126,9 +128,36 @@ def load(path: Path, device: torch.device, precision: str = "32") -> Classifier:
             f"{path} is not a checkpoint of this project ({_last_line(error)}); train it again."
         ) from error
     # channels last: 1.3 to 1.6 times the passes a second on a CPU, and what a GPU's half precision wants
-    classifier = classifier.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    classifier.eval()
+    fold_batch_norms(classifier.backbone)
+    classifier = classifier.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     classifier.backbone.to(PRECISION[precision])
     return classifier
+
+
+def fold_batch_norms(backbone: nn.Module) -> None:
+    """Make each batch norm that follows a convolution, and nothing else does, part of it: the same function.
+
+    In eval mode. It saves a ResNet a quarter of its time on a CPU. A network that torch.fx cannot trace stays as it is.
+    """
+    modules = dict(backbone.named_modules())
+    if nn.BatchNorm2d not in map(type, modules.values()):
+        return
+    try:
+        calls = [node for node in fx.symbolic_trace(backbone).graph.nodes if node.op == "call_module"]
+    except fx.proxy.TraceError:
+        return
+    times = Counter(node.target for node in calls)
+    for node in calls:
+        before = node.args[0]
+        pair = (before.target, node.target)
+        if (
+            [type(modules.get(name)) for name in pair] == [nn.Conv2d, nn.BatchNorm2d]
+            and len(before.users) == 1
+            and all(times[name] == 1 for name in pair)
+        ):
+            backbone.set_submodule(pair[0], fuse_conv_bn_eval(*(modules[name] for name in pair)))
+            backbone.set_submodule(pair[1], nn.Identity())
 
 
 def device(choice: str) -> torch.device:
