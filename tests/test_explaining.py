@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from conftest import CHEAP, chosen
-from pcam_agreement import explaining, networks, pcam, store
+from pcam_agreement import explaining, inference, networks, pcam, store
+from pcam_agreement.attribution import DRAWN
 from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.processes import Process
 
@@ -18,14 +19,15 @@ def of(rank: int, count: int) -> Process:
     return Process(rank, count, CPU, lambda: None)
 
 
-def explain(network, dataset, settings, folder, process, method="lime", chunk=2, count=7):
-    folder.mkdir(exist_ok=True)
+def explain(network, dataset, settings, folder, process, method="lime", chunk=2, count=7, repeat=0):
+    folder.mkdir(exist_ok=True, parents=True)
     split = pcam.read(dataset, "test")
     index = pcam.draw(split.labels, count, 0)
     cheap = chosen(settings, method, **CHEAP.get(method, {}))
-    explanation = settings.explain.model_copy(update={"chunk": chunk})
+    explanation = settings.explain.model_copy(update={"chunk": chunk, "repeat": repeat})
+    shared = folder.parent / "superpixels"
     return explaining.explain(
-        network, split.patches, index, method, cheap, explanation, 0, process, Batch(16), folder
+        network, split.patches, index, method, cheap, explanation, 0, process, Batch(16), folder, shared
     ), index
 
 
@@ -62,6 +64,48 @@ def test_a_finished_chunk_is_not_computed_again(dataset, settings, resnet, tmp_p
     ]
 
 
+def test_superpixels_are_made_once_for_all_networks_and_are_those_of_the_method(
+    dataset, settings, resnet, tmp_path, monkeypatch
+):
+    first, index = explain(resnet, dataset, settings, tmp_path / "first", of(0, 1))
+    kept = list((tmp_path / "superpixels").iterdir())
+    assert len(kept) == len(first)
+    for name, folder in (("own", None), ("kept", tmp_path)):
+        if folder:
+            monkeypatch.setattr(explaining.superpixels, "superpixels_of_all", None)  # would fail if it were called
+        again, _ = explain(resnet, dataset, settings, (folder or tmp_path / "other") / name, of(0, 1))
+        assert [path.read_bytes() for path in again] == [path.read_bytes() for path in first]
+    monkeypatch.undo()
+    found = explaining.explain_patches(
+        resnet,
+        inference.to_device(pcam.read(dataset, "test").patches[index[:2]], CPU),
+        [explaining.patch_seed(0, int(patch)) for patch in index[:2]],
+        "lime",
+        chosen(settings, "lime", **CHEAP["lime"]),
+        settings.explain,
+        Batch(16),
+    )
+    with np.load(first[0]) as chunk:
+        np.testing.assert_array_equal(found["heatmaps"], chunk["heatmaps"])
+
+
+def test_the_first_patches_are_explained_again_with_other_draws_where_a_method_draws(
+    dataset, settings, resnet, tmp_path
+):
+    for method, expected in (("lime", 3), ("saliency", 0)):
+        paths, index = explain(resnet, dataset, settings, tmp_path / method, of(0, 1), method, chunk=4, repeat=3)
+        store.merge_chunks(paths, tmp_path / f"{method}.h5", len(index), {})
+        found = store.open_heatmaps(tmp_path / f"{method}.h5")
+        assert found.repeated.shape == (expected, 96, 96)
+        assert found.index.tolist() == index.tolist()
+        assert len(found.read()) == len(index)
+        for heatmap, again in zip(found.read(), found.repeated, strict=False):
+            assert (heatmap != again).any()
+            assert np.corrcoef(heatmap.ravel().astype(float), again.ravel().astype(float))[0, 1] > 0.3
+    with pytest.raises(AssertionError, match="what is repeated"):
+        store.merge_chunks(paths, tmp_path / "wrong.h5", len(index) - 1, {})
+
+
 def test_the_fastest_precision_and_batch_size_are_measured_once_and_remembered(settings, resnet, tmp_path):
     checkpoint, memory = tmp_path / "network.safetensors", tmp_path / "fastest.json"
     networks.save(resnet, checkpoint)
@@ -84,7 +128,7 @@ def test_the_fastest_precision_and_batch_size_are_measured_once_and_remembered(s
     assert fastest("occlusion", precision="32", batch_size="auto") == ("32", 7)
 
 
-@pytest.mark.parametrize("method", ["smoothgrad", "lime", "kernel_shap", "random"])
+@pytest.mark.parametrize("method", [*DRAWN, "random"])
 def test_another_seed_draws_another_map_and_the_same_seed_the_same(method, patches, settings, resnet):
     cheap = chosen(settings, method, **CHEAP.get(method, {}))
     first, again, other = (

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pcam_agreement import networks, store
-from pcam_agreement.attribution import METHODS
+from pcam_agreement.attribution import DRAWN, METHODS, superpixels
 from pcam_agreement.attribution.batches import Batch, fastest
 from pcam_agreement.attribution.gradient import gradient
 from pcam_agreement.attribution.score import make_score
 from pcam_agreement.heatmap import normalise, reduce
 from pcam_agreement.inference import to_device
-from pcam_agreement.params import Explanation, Method
+from pcam_agreement.params import Explanation, Method, Surrogate
 from pcam_agreement.pcam import PATCH
 from pcam_agreement.processes import Process
 
@@ -36,25 +40,54 @@ def explain(
     process: Process,
     batch: Batch,
     folder: Path,
+    shared: Path,
 ) -> list[Path]:
     """Explain the patches of this index and leave the heatmaps in `folder`, one file a chunk.
 
-    Of several processes each takes its share of the chunks. A chunk that is there already is not computed again, so
-    that a killed run goes on where it stopped. Memory does not grow with the number of patches. Returns the files of
-    all processes, in the order of the index; `store.merge_chunks` says what is in them.
+    Behind them come the first `explanation.repeat` patches again with other draws, where the method has any. Of several
+    processes each takes its share of the chunks. A chunk that is there already is not computed again, so that a killed
+    run goes on where it stopped. Superpixels are kept in the folder `shared` for all networks; while the network is
+    busy with one chunk, those of the next are made. Memory does not grow with the number of patches. Returns the files
+    of all processes, in order; `store.merge_chunks` says what is in them.
     """
-    starts = range(0, len(index), explanation.chunk)
-    paths = [folder / f"chunk-{number:05d}.npz" for number in range(len(starts))]
-    mine = list(zip(paths, starts, strict=True))[process.rank :: process.count]
-    for path, start in tqdm(mine, desc=method, unit="chunk", disable=None if process.rank == 0 else True):
-        if path.exists():
-            continue
-        chosen = index[start : start + explanation.chunk]
-        on_device = to_device(patches[chosen], process.device)
-        seeds = [patch_seed(seed, int(patch)) for patch in chosen]
-        found = explain_patches(network, on_device, seeds, method, settings, explanation, batch)
-        store.write_chunk(path, {"index": chosen, **found})
+    again = index[: explanation.repeat if method in DRAWN else 0]
+    rows = list(zip([*index, *again], [0] * len(index) + [1] * len(again), strict=True))  # patches and their draws
+    chunks = [rows[start : start + explanation.chunk] for start in range(0, len(rows), explanation.chunk)]
+    paths = [folder / f"chunk-{number:05d}.npz" for number in range(len(chunks))]
+    todo = list(zip(paths, chunks, strict=True))[process.rank :: process.count]
+    todo = [(path, chunk) for path, chunk in todo if not path.exists()]
+
+    def segment(number: int) -> np.ndarray | None:
+        if number == len(todo) or not isinstance(settings, Surrogate):
+            return None
+        return _superpixels(patches[[patch for patch, _ in todo[number][1]]], settings, shared)
+
+    quiet = None if process.rank == 0 else True
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(segment, 0)
+        for number, (path, chunk) in enumerate(tqdm(todo, desc=method, unit="chunk", disable=quiet)):
+            labels, coming = coming.result(), ahead.submit(segment, number + 1)
+            chosen = np.array([patch for patch, _ in chunk])
+            on_device = to_device(patches[chosen], process.device)
+            seeds = [patch_seed(seed, int(patch), draw) for patch, draw in chunk]
+            found = explain_patches(network, on_device, seeds, method, settings, explanation, batch, labels)
+            store.write_chunk(path, {"index": chosen, **found})
     return paths
+
+
+def _superpixels(patches: np.ndarray, settings: Surrogate, shared: Path) -> np.ndarray:
+    """The superpixels [n, 96, 96] of patches uint8 [n, 96, 96, 3]; from the folder where they are there."""
+    code = Path(superpixels.__file__).read_bytes() + version("scikit-image").encode()
+    name = hashlib.sha256(code + patches.tobytes()).hexdigest()[:16]
+    path = shared / f"{settings.superpixels}-{settings.segments}-{name}.npz"
+    if not path.exists():
+        pixels = patches.astype(np.float32) / 255
+        labels = superpixels.superpixels_of_all(pixels, settings.superpixels, settings.segments)
+        own = path.with_suffix(f".{os.getpid()}")  # explain may run for several networks at once
+        store.write_chunk(own, {"labels": labels})
+        own.replace(path)
+    with np.load(path, allow_pickle=False) as file:
+        return file["labels"]
 
 
 def explain_patches(
@@ -65,6 +98,7 @@ def explain_patches(
     settings: Method,
     explanation: Explanation,
     batch: Batch,
+    labels: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """What one method says of patches on the device, each [n]: see `store.merge_chunks`."""
     found = patches.new_zeros(len(patches))
@@ -76,7 +110,8 @@ def explain_patches(
 
     batch.each(len(patches), patches.device, look)
     score = make_score(network, found, explanation.target, explanation.output)
-    attribution, diagnostics = METHODS[method](score, patches, seeds, settings, batch)
+    known = {} if labels is None else {"labels": labels}
+    attribution, diagnostics = METHODS[method](score, patches, seeds, settings, batch, **known)
     finite = torch.isfinite(found) & torch.isfinite(attribution).flatten(1).all(1)
     attribution[~finite] = 0  # a map of zeros, which counts as one that says nothing
     heatmaps, constant = normalise(reduce(attribution.cpu().numpy(), settings.reduce))
@@ -127,6 +162,6 @@ def fastest_setting(
     return best, measured[best]["batch_size"] if explanation.batch_size == "auto" else explanation.batch_size
 
 
-def patch_seed(seed: int, patch: int) -> int:
-    """A patch's own seed: the same in whatever chunk, run or network the patch is explained."""
-    return int(np.random.SeedSequence((seed, patch)).generate_state(1, np.uint64)[0])
+def patch_seed(seed: int, patch: int, draw: int = 0) -> int:
+    """A patch's own seed, the same in whatever chunk, run or network it is explained; of another draw, another."""
+    return int(np.random.SeedSequence((seed, patch, draw)).generate_state(1, np.uint64)[0])

@@ -94,6 +94,7 @@ class Evaluation(Settings):
 class Explanation(Settings):
     patches: Count
     draw: Literal["stratified", "first"]
+    repeat: Annotated[int, Field(ge=0)]  # patches
     target: Literal["tumour", "predicted"]
     output: Literal["logit", "probability"]
     batch_size: Count | Literal["auto"]
@@ -114,7 +115,7 @@ class SmoothGrad(Method):
 
 class IntegratedGradients(Method):
     baseline: Literal["white", "black", "mean", "blurred", "imagenet"]
-    rule: Literal["gauss_legendre", "right"]
+    rule: Literal["adaptive", "gauss_legendre", "right"]
     nodes: Count
     max_nodes: Count
     tolerance: Annotated[float, Field(gt=0)]

@@ -57,32 +57,42 @@ def merge_chunks(paths: list[Path], path: Path, count: int, settings: dict) -> N
     """Chunks, in order, as one file of heatmaps; checks that there are `count` patches, each exactly once.
 
     In the file: heatmaps float16 [n, 96, 96] (mean 1), index (of the patch in its split), logits, constant (the map
-    says nothing), nonfinite (it, or the logit, is not a number) and the method's diagnostics, all [n]; the settings as
-    the attribute `settings`.
+    says nothing), nonfinite (it, or the logit, is not a number) and the method's diagnostics, all [n]; repeated, the
+    heatmaps of the first r patches from other draws, [r, 96, 96]; the settings as the attribute `settings`. What is in
+    the chunks behind the first `count` patches has to be these first patches again.
     """
     with final(path) as partial, h5py.File(partial, "w") as file:
         start = 0
+        index: list[int] = []
+        repeated: list[np.ndarray] = []
         for chunk_path in paths:
             with np.load(chunk_path, allow_pickle=False) as chunk:
-                stop = start + len(chunk["index"])
+                index += chunk["index"].tolist()
+                once = max(0, min(len(index), count) - start)  # of the patches of this chunk, those for the first time
                 for name in chunk.files:
                     part = chunk[name]
                     if start == 0:
                         file.create_dataset(name, (count, *part.shape[1:]), part.dtype)
-                    file[name][start:stop] = part
-                start = stop
-        assert start == count, f"chunks hold {start} of {count} patches"
-        assert len(np.unique(file["index"][...])) == count, "a patch is there twice"
+                    file[name][start : start + once] = part[:once]
+                repeated.append(chunk["heatmaps"][once:])
+                start = len(index)
+        file["repeated"] = np.concatenate(repeated)
+        assert len(set(index[:count])) == count, f"chunks hold {len(set(index[:count]))} of {count} patches"
+        assert index[count:] == index[: len(index) - count], "what is repeated are not the first patches"
         file.attrs["settings"] = json.dumps(settings, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """What `explain` wrote for one method and network; heatmaps float16 [n, 96, 96] stay on disk until `read`."""
+    """What `explain` wrote for one method and network; heatmaps float16 [n, 96, 96] stay on disk until `read`.
+
+    repeated: those of the first r patches from other draws, [r, 96, 96]; none where the method draws nothing.
+    """
 
     path: Path
     index: np.ndarray
     constant: np.ndarray
+    repeated: np.ndarray
     arrays: dict[str, np.ndarray]
 
     @property
@@ -98,8 +108,9 @@ class Heatmaps:
 def open_heatmaps(path: Path) -> Heatmaps:
     """Everything but the heatmaps themselves. Raises ValueError where the file is missing."""
     with h5py.File(_existing(path), "r") as file:
-        arrays = {name: file[name][...] for name in file if name != "heatmaps"}
-    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), arrays)
+        arrays = {name: file[name][...] for name in file if name not in ("heatmaps", "repeated")}
+        repeated = file["repeated"][...]
+    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), repeated, arrays)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

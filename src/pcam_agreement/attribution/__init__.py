@@ -8,7 +8,8 @@ Every method is called as `method(score, patches, seeds, settings, batch)`:
 - settings: the method's block of params.yaml;
 - batch: how many inputs go through the network at once;
 
-and returns a signed attribution [n, c, 96, 96] and diagnostics, each [n].
+and returns a signed attribution [n, c, 96, 96] and diagnostics, each [n]. A method that hides superpixels also takes
+`labels`, those of the patches where they are known already.
 """
 
 from collections.abc import Callable
@@ -34,3 +35,5 @@ METHODS: dict[str, Callable[..., tuple[Tensor, dict[str, Tensor]]]] = {
     "random": random,
     "centre": centre,
 }
+
+DRAWN = ("smoothgrad", "lime", "kernel_shap")  # whose maps depend on the seeds: how much shows the map of other draws

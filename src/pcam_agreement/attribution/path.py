@@ -16,6 +16,8 @@ from pcam_agreement.attribution.score import Score
 from pcam_agreement.params import IntegratedGradients
 
 SMALLEST_CHANGE = 1e-3  # of the score: completeness is relative to the change, but not to less than this
+PILOT = 6  # evenly spaced nodes that tell the adaptive rule where the gradient is large
+FLOOR = 0.1  # of the mean size: where the gradient is 0 at a node by chance, some more nodes look again
 
 
 def integrated_gradients(
@@ -26,25 +28,35 @@ def integrated_gradients(
     Patches whose completeness error is above the tolerance get twice the nodes, again and again up to max_nodes.
     Diagnostics: completeness_error, |sum - (s(x) - s(x'))| / |s(x) - s(x')|; nodes; unconverged (0 or 1).
     """
+    n = len(patches)
     starts = baseline(patches, settings.baseline)
-    everything = torch.arange(len(patches), device=patches.device)
     change = _change(score, patches, starts, batch)
-    attribution = torch.zeros_like(patches)
+    mean = torch.zeros_like(patches)
     error = torch.full_like(change, torch.inf)
-    used = torch.zeros(len(patches), dtype=torch.int64, device=patches.device)
-    nodes, rows = settings.nodes, everything
+    used = torch.zeros(n, dtype=torch.int64, device=patches.device)
+    nodes, rows = settings.nodes, torch.arange(n, device=patches.device)
+    where = np.empty((n, 0))  # the nodes of the rows so far, of the adaptive rule
     while True:
-        where, weights = quadrature(settings.rule, nodes)
-        found = (patches[rows] - starts[rows]) * _mean_gradient(score, patches, starts, rows, where, weights, batch)
-        attribution[rows] = found
-        error[rows] = (found.sum((1, 2, 3)) - change[rows]).abs() / change[rows].abs().clamp(min=SMALLEST_CHANGE)
+        if settings.rule == "adaptive":
+            found, where = _adaptive(score, patches, starts, rows, mean[rows], where, nodes, batch)
+        else:
+            positions, weights = (np.tile(one, (len(rows), 1)) for one in quadrature(settings.rule, nodes))
+            found = _mean_gradient(score, patches, starts, rows, positions, weights, batch)[0]
+        mean[rows] = found
+        sums = (found * (patches[rows] - starts[rows])).sum((1, 2, 3))
+        error[rows] = (sums - change[rows]).abs() / change[rows].abs().clamp(min=SMALLEST_CHANGE)
         used[rows] = nodes
-        rows = rows[error[rows] > settings.tolerance]
+        more = error[rows] > settings.tolerance
+        rows, where = rows[more], where[more.cpu().numpy()]
         nodes *= 2
         if len(rows) == 0 or nodes > settings.max_nodes:
             break
     unconverged = ~(error <= settings.tolerance)
-    return attribution, {"completeness_error": error, "nodes": used, "unconverged": unconverged.to(torch.int64)}
+    return (patches - starts) * mean, {
+        "completeness_error": error,
+        "nodes": used,
+        "unconverged": unconverged.to(torch.int64),
+    }
 
 
 def baseline(patches: Tensor, kind: str) -> Tensor:
@@ -67,11 +79,77 @@ def baseline(patches: Tensor, kind: str) -> Tensor:
 
 
 def quadrature(rule: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in [0, 1] and weights of sum 1: gauss_legendre (exact to degree 2 nodes - 1) or right (Riemann)."""
+    """Positions in [0, 1] and weights of sum 1, each [nodes].
+
+    gauss_legendre is exact to degree 2 nodes - 1; right is the Riemann sum.
+    """
     if rule == "right":
         return np.arange(1, nodes + 1) / nodes, np.full(nodes, 1 / nodes)
     where, weights = np.polynomial.legendre.leggauss(nodes)
     return (where + 1) / 2, weights / 2
+
+
+def refine(where: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
+    """`count` more nodes for each of m paths, [m, count], between its nodes `where` [m, k] in order, the last at 1.
+
+    All come to lie in proportion to sizes^(2/3), sizes [m, k] being those of the gradient at the nodes. A ReLU
+    network's gradient jumps all along the path, so that an interval of length h adds an error of variance
+    sizes^2 h^3; of all ways to lay a number of nodes, this one makes their sum the least. That paths want uneven nodes:
+    Bhat and Raychowdhury 2023, arXiv 2302.11107.
+    """
+    m, k = where.shape
+    root = np.pad(sizes ** (2 / 3), ((0, 0), (1, 0)), mode="edge")
+    root += FLOOR * root.mean(1, keepdims=True)
+    ends = np.pad(where, ((0, 0), (1, 0)))
+    gaps, mass = np.diff(ends), np.diff(ends) * (root[:, 1:] + root[:, :-1])
+    share = np.where(np.arange(k) == 0, 0.5, 1.0)  # 0 is no node: half a step lies between it and the first
+    added = np.zeros((m, k), np.int64)
+    for _ in range(count):
+        added[np.arange(m), (mass / (added + share)).argmax(1)] += 1
+    step = gaps / (added + share)
+    found = np.empty((m, count))
+    for row in range(m):
+        gap = np.repeat(np.arange(k), added[row])
+        place = np.arange(1, count + 1) - np.repeat(added[row].cumsum() - added[row], added[row])
+        found[row] = ends[row, gap] + (place - np.where(gap == 0, 0.5, 0)) * step[row, gap]
+    return found
+
+
+def cells(where: np.ndarray) -> np.ndarray:
+    """Weights [m, k] of nodes in order: the length of path that is nearer to a node than to any other."""
+    return np.diff((where[:, 1:] + where[:, :-1]) / 2, prepend=0, append=1)
+
+
+def _adaptive(
+    score: Score,
+    patches: Tensor,
+    starts: Tensor,
+    rows: Tensor,
+    mean: Tensor,
+    where: np.ndarray,
+    nodes: int,
+    batch: Batch,
+) -> tuple[Tensor, np.ndarray]:
+    """The mean gradient of m rows by `nodes` nodes, and these [m, nodes].
+
+    The first are laid by `refine`; later ones, when there is a mean over nodes `where`, halve all gaps between these.
+    """
+    m, k = where.shape
+    if k:
+        gaps = np.diff(where, prepend=0)
+        new = where - gaps / 2
+        found = (mean + _mean_gradient(score, patches, starts, rows, new, gaps, batch)[0]) / 2
+        return found, np.sort(np.concatenate([where, new], 1), 1)
+    k = min(PILOT, nodes)
+    pilot = np.tile(np.arange(1, k + 1) / k, (m, 1))
+    single = pilot.reshape(-1, 1)
+    each, sizes = _mean_gradient(score, patches, starts, rows.repeat_interleave(k), single, np.ones_like(single), batch)
+    where = np.concatenate([pilot, refine(pilot, sizes.reshape(m, k), nodes - k)], 1)
+    order, weights = where.argsort(1), np.empty_like(where)
+    np.put_along_axis(weights, order, cells(np.sort(where, 1)), 1)
+    found = _mean_gradient(score, patches, starts, rows, where[:, k:], weights[:, k:], batch)[0]
+    found += torch.einsum("mkchw,mk->mchw", each.unflatten(0, (m, k)), each.new_tensor(weights[:, :k]))
+    return found, np.sort(where, 1)
 
 
 def _change(score: Score, patches: Tensor, starts: Tensor, batch: Batch) -> Tensor:
@@ -88,16 +166,23 @@ def _change(score: Score, patches: Tensor, starts: Tensor, batch: Batch) -> Tens
 
 def _mean_gradient(
     score: Score, patches: Tensor, starts: Tensor, rows: Tensor, where: np.ndarray, weights: np.ndarray, batch: Batch
-) -> Tensor:
-    """The weighted mean of the gradients at the nodes, [len(rows), 3, h, w]; batches span patches and nodes."""
-    positions, shares = patches.new_tensor(where), patches.new_tensor(weights)
-    total = torch.zeros_like(patches[rows])
+) -> tuple[Tensor, np.ndarray]:
+    """The weighted sum of the gradients at the nodes [m, 3, h, w], and the size of each on its own [m, k].
+
+    where, weights: [m, k], m of rows. Size: the mean over pixels of |gradient . (x - x')|. Batches span patches and
+    nodes.
+    """
+    m, k = where.shape
+    positions, shares = patches.new_tensor(where).flatten(), patches.new_tensor(weights).flatten()
+    total, sizes = torch.zeros_like(patches[rows]), patches.new_zeros(m * k)
 
     def work(part: Tensor) -> None:
-        which, node = part // len(where), part % len(where)
+        which = part // k
         source = rows[which]
-        inputs = torch.lerp(starts[source], patches[source], positions[node].view(-1, 1, 1, 1))
-        total.index_add_(0, which, gradient(score, inputs, source) * shares[node].view(-1, 1, 1, 1))
+        inputs = torch.lerp(starts[source], patches[source], positions[part].view(-1, 1, 1, 1))
+        slope = gradient(score, inputs, source)
+        sizes[part] = (slope * (patches[source] - starts[source])).sum(1).abs().mean((1, 2))
+        total.index_add_(0, which, slope * shares[part].view(-1, 1, 1, 1))
 
-    batch.each(len(rows) * len(where), patches.device, work)
-    return total
+    batch.each(m * k, patches.device, work)
+    return total, sizes.view(m, k).cpu().numpy().astype(np.float64)

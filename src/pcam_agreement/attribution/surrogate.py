@@ -36,12 +36,18 @@ class Fit:
 
 
 def lime(
-    score: Score, patches: Tensor, seeds: Sequence[int], settings: Lime, batch: Batch
+    score: Score,
+    patches: Tensor,
+    seeds: Sequence[int],
+    settings: Lime,
+    batch: Batch,
+    labels: np.ndarray | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Superpixels' coefficients in a local ridge regression of the score (Ribeiro et al. 2016, arXiv 1602.04938).
 
-    A superpixel that is off shows its mean colour. Diagnostics: superpixels; samples; r2, the weighted share of the
-    score's variance that the linear model explains; stability; unconverged (0 or 1).
+    A superpixel that is off shows its mean colour. labels: the superpixels [n, h, w] where they are known. Diagnostics:
+    superpixels; samples; r2, the weighted share of the score's variance that the linear model explains; stability;
+    unconverged (0 or 1).
     """
 
     def fit(z: Tensor, found: Tensor, counts: Tensor) -> Fit:
@@ -50,11 +56,16 @@ def lime(
         centred = found - (share[..., 0] * found).sum(1, keepdim=True)
         return weighted_ridge(z - (share * z).sum(1, keepdim=True), centred, weights, settings.ridge)
 
-    return _rounds(score, patches, seeds, settings, batch, DRAWS[settings.draws], fit)
+    return _rounds(score, patches, seeds, settings, batch, labels, DRAWS[settings.draws], fit)
 
 
 def kernel_shap(
-    score: Score, patches: Tensor, seeds: Sequence[int], settings: KernelShap, batch: Batch
+    score: Score,
+    patches: Tensor,
+    seeds: Sequence[int],
+    settings: KernelShap,
+    batch: Batch,
+    labels: np.ndarray | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Shapley values of the superpixels by weighted least squares (Lundberg and Lee 2017, arXiv 1705.07874).
 
@@ -75,7 +86,7 @@ def kernel_shap(
         pulls[..., 0] = -pulls[..., 1:].sum(2)
         return Fit(coefficients, free.r2, pulls)
 
-    return _rounds(score, patches, seeds, settings, batch, coalitions, fit)
+    return _rounds(score, patches, seeds, settings, batch, labels, coalitions, fit)
 
 
 def kernel(z: Tensor, counts: Tensor, kind: str, width: float) -> Tensor:
@@ -146,12 +157,16 @@ def _rounds(
     seeds: Sequence[int],
     settings: Surrogate,
     batch: Batch,
+    known: np.ndarray | None,
     draw: Draw,
     fit: Callable[[Tensor, Tensor, Tensor], Fit],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Score and fit again and again, with more draws for the patches that are not stable yet, up to max_samples."""
     n, device = len(patches), patches.device
-    labels = torch.from_numpy(superpixels_of_all(patches, settings.superpixels, settings.segments)).to(device)
+    if known is None:
+        pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
+        known = superpixels_of_all(pixels, settings.superpixels, settings.segments)
+    labels = torch.from_numpy(known.astype(np.int64)).to(device)
     sizes = torch.nn.functional.one_hot(labels.flatten(1)).sum(1).double()  # [n, d]
     counts = (sizes > 0).sum(1)
     most = settings.max_samples // settings.samples * settings.samples

@@ -57,6 +57,7 @@ def main(args: Namespace) -> None:
         process,
         Batch(size),
         work,
+        resume.place() / "superpixels",
     )
     process.wait()
     if process.rank == 0:
