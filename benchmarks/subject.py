@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pcam_agreement import inference, networks, params, pcam, synthetic
@@ -24,9 +25,20 @@ def network(name: str, device: torch.device, precision: str = "32") -> networks.
         return networks.load(path, device, precision)
     print(f"{path} is not there: {name} is measured untrained.", file=sys.stderr)
     torch.manual_seed(0)
-    untrained = networks.build(name, "none", "native").eval().requires_grad_(False)
-    untrained.backbone.to(networks.PRECISION[precision])
+    untrained = networks.build(name, "none", "native").eval()
+    networks.fold_batch_norms(untrained.backbone)
+    untrained.requires_grad_(False).backbone.to(networks.PRECISION[precision])
     return untrained.to(device).to(memory_format=torch.channels_last)
+
+
+def as_trained(name: str, device: torch.device) -> networks.Classifier:
+    """The same network, batch norms and all: what a library is given that knows nothing of folding."""
+    path = DATA / "checkpoints" / f"{name}.safetensors"
+    torch.manual_seed(0)
+    network = networks.build(networks.load(path, device).architecture if path.exists() else name, "none", "native")
+    if path.exists():
+        network.backbone.load_state_dict(load_file(path))
+    return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 
 def patches(count: int, device: torch.device) -> Tensor:

@@ -40,6 +40,16 @@ def test_every_architecture_trains_a_step_and_comes_back_from_disk(architecture,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("architecture", [*NETWORKS, *TIMM])
+def test_an_untrained_network_has_every_tensor_drawn_anew(architecture):
+    """Between two seeds only what starts as a constant is equal: the weights of norms, biases, class tokens."""
+    one, other = (ready(architecture, seed).state_dict() for seed in (0, 1))
+    for name, tensor in one.items():
+        constant = not tensor.is_floating_point() or tensor.numel() == 0 or tensor.min() == tensor.max()
+        assert constant or not torch.equal(tensor, other[name]), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["vit_b_16", "inception_v3", "alexnet", "timm/vit_tiny_patch16_224"])
 def test_at_the_architectures_own_size_patches_are_still_96_pixels(architecture, patches):
     network = ready(architecture, input_size="architecture")

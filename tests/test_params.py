@@ -89,3 +89,9 @@ def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, caps
     for flag in profile.flags(overlay):
         assert flag.startswith("++")
         assert not set(" \t\n") & set(flag)
+
+
+def test_a_floor_with_weights_is_refused(raw):
+    raw["network"]["inception_v3_untrained"]["weights"] = "default"
+    with pytest.raises(ValueError, match=r"inception_v3_untrained has epochs 0.*but weights default; set .* to none"):
+        params.check(raw)

@@ -281,6 +281,11 @@ def _check_names(params: Params, origin: str) -> None:
             check_architecture(network.architecture)
         except ValueError as error:
             raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+        if network.epochs == 0 and network.weights != "none":
+            raise ValueError(
+                f"{origin}: network.{name} has epochs 0 and is untrained (the floor), but weights "
+                f"{network.weights}; set network.{name}.weights to none."
+            )
         row = NETWORKS.get(network.architecture)
         if "grad_cam" in params.methods and row and not row.native_map and network.input == "native":
             others = ", ".join(method for method in Methods.model_fields if method != "grad_cam")

@@ -25,6 +25,7 @@ def integrated_gradients(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(x - x') times the mean gradient on the straight path from x' to x (Sundararajan et al. 2017, 1703.01365).
 
+    rule adaptive lays the nodes of each patch where its gradient is large (`refine`); the others: see `quadrature`.
     Patches whose completeness error is above the tolerance get twice the nodes, again and again up to max_nodes.
     Diagnostics: completeness_error, |sum - (s(x) - s(x'))| / |s(x) - s(x')|; nodes; unconverged (0 or 1).
     """
@@ -41,7 +42,7 @@ def integrated_gradients(
             found, where = _adaptive(score, patches, starts, rows, mean[rows], where, nodes, batch)
         else:
             positions, weights = (np.tile(one, (len(rows), 1)) for one in quadrature(settings.rule, nodes))
-            found = _mean_gradient(score, patches, starts, rows, positions, weights, batch)[0]
+            found = _mean_gradient(score, patches, starts, rows, positions, weights, batch)
         mean[rows] = found
         sums = (found * (patches[rows] - starts[rows])).sum((1, 2, 3))
         error[rows] = (sums - change[rows]).abs() / change[rows].abs().clamp(min=SMALLEST_CHANGE)
@@ -92,7 +93,7 @@ def quadrature(rule: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:
 def refine(where: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
     """`count` more nodes for each of m paths, [m, count], between its nodes `where` [m, k] in order, the last at 1.
 
-    All come to lie in proportion to sizes^(2/3), sizes [m, k] being those of the gradient at the nodes. A ReLU
+    All come to lie in proportion to sizes^(2/3), sizes [m, k] being the mean |gradient . (x - x')| at the nodes. A ReLU
     network's gradient jumps all along the path, so that an interval of length h adds an error of variance
     sizes^2 h^3; of all ways to lay a number of nodes, this one makes their sum the least. That paths want uneven nodes:
     Bhat and Raychowdhury 2023, arXiv 2302.11107.
@@ -138,17 +139,18 @@ def _adaptive(
     if k:
         gaps = np.diff(where, prepend=0)
         new = where - gaps / 2
-        found = (mean + _mean_gradient(score, patches, starts, rows, new, gaps, batch)[0]) / 2
+        found = (mean + _mean_gradient(score, patches, starts, rows, new, gaps, batch)) / 2
         return found, np.sort(np.concatenate([where, new], 1), 1)
     k = min(PILOT, nodes)
-    pilot = np.tile(np.arange(1, k + 1) / k, (m, 1))
+    pilot, repeated = np.tile(np.arange(1, k + 1) / k, (m, 1)), rows.repeat_interleave(k)
     single = pilot.reshape(-1, 1)
-    each, sizes = _mean_gradient(score, patches, starts, rows.repeat_interleave(k), single, np.ones_like(single), batch)
-    where = np.concatenate([pilot, refine(pilot, sizes.reshape(m, k), nodes - k)], 1)
+    each = _mean_gradient(score, patches, starts, repeated, single, np.ones_like(single), batch).unflatten(0, (m, k))
+    sizes = torch.einsum("mkchw,mchw->mkhw", each, patches[rows] - starts[rows]).abs().mean((2, 3))
+    where = np.concatenate([pilot, refine(pilot, sizes.cpu().double().numpy(), nodes - k)], 1)
     order, weights = where.argsort(1), np.empty_like(where)
     np.put_along_axis(weights, order, cells(np.sort(where, 1)), 1)
-    found = _mean_gradient(score, patches, starts, rows, where[:, k:], weights[:, k:], batch)[0]
-    found += torch.einsum("mkchw,mk->mchw", each.unflatten(0, (m, k)), each.new_tensor(weights[:, :k]))
+    found = _mean_gradient(score, patches, starts, rows, where[:, k:], weights[:, k:], batch)
+    found += torch.einsum("mkchw,mk->mchw", each, each.new_tensor(weights[:, :k]))
     return found, np.sort(where, 1)
 
 
@@ -166,23 +168,20 @@ def _change(score: Score, patches: Tensor, starts: Tensor, batch: Batch) -> Tens
 
 def _mean_gradient(
     score: Score, patches: Tensor, starts: Tensor, rows: Tensor, where: np.ndarray, weights: np.ndarray, batch: Batch
-) -> tuple[Tensor, np.ndarray]:
-    """The weighted sum of the gradients at the nodes [m, 3, h, w], and the size of each on its own [m, k].
+) -> Tensor:
+    """The weighted sum of the gradients at the nodes, [m, 3, h, w]; batches span patches and nodes.
 
-    where, weights: [m, k], m of rows. Size: the mean over pixels of |gradient . (x - x')|. Batches span patches and
-    nodes.
+    where, weights: [m, k], m of rows.
     """
     m, k = where.shape
     positions, shares = patches.new_tensor(where).flatten(), patches.new_tensor(weights).flatten()
-    total, sizes = torch.zeros_like(patches[rows]), patches.new_zeros(m * k)
+    total = torch.zeros_like(patches[rows])
 
     def work(part: Tensor) -> None:
         which = part // k
         source = rows[which]
         inputs = torch.lerp(starts[source], patches[source], positions[part].view(-1, 1, 1, 1))
-        slope = gradient(score, inputs, source)
-        sizes[part] = (slope * (patches[source] - starts[source])).sum(1).abs().mean((1, 2))
-        total.index_add_(0, which, slope * shares[part].view(-1, 1, 1, 1))
+        total.index_add_(0, which, gradient(score, inputs, source) * shares[part].view(-1, 1, 1, 1))
 
     batch.each(m * k, patches.device, work)
-    return total, sizes.view(m, k).cpu().numpy().astype(np.float64)
+    return total
