@@ -90,7 +90,7 @@ class Heatmaps:
         """Names of the method's own diagnostics."""
         return [name for name in self.arrays if name not in ("index", "constant", "nonfinite", "unconverged", "logits")]
 
-    def read(self, part: slice = slice(None)) -> np.ndarray:
+    def read(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         with h5py.File(self.path, "r") as file:
             return file["heatmaps"][part]
 
