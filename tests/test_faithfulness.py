@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import ready
 from pcam_agreement import faithfulness, gate
 from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.attribution.score import make_score
@@ -136,9 +135,9 @@ def test_a_network_that_looks_at_one_square_is_told_from_one_that_is_said_to_loo
 
 
 def test_maps_at_random_places_pass_no_more_often_than_the_interval_says(chosen):
-    # The square is there, but at a place that has nothing to do with the network.
-    draw = np.random.default_rng(0)
-    runs, n = 300, 24
+    # Every heatmap shows a square as the network uses it, at a place that has nothing to do with the network.
+    chosen = chosen.model_copy(update={"steps": 4, "rolls": 1})
+    draw, runs, n = np.random.default_rng(0), 300, 24
     places = draw.integers(0, SIDE, (runs * n, 2))
     square = np.zeros((SIDE, SIDE))
     square[2:6, 2:6] = 1
@@ -156,16 +155,15 @@ def test_maps_at_random_places_pass_no_more_often_than_the_interval_says(chosen)
     assert np.mean([row["verdict"] == "informative" for row in rows]) < 0.04  # both have to gain
 
 
-def test_batches_do_not_change_the_curves_and_the_same_seeds_give_the_same_bytes(patches, settings):
-    network = ready("timm/resnet10t")
+def test_batches_do_not_change_the_curves_and_the_same_seeds_give_the_same_bytes(patches, settings, resnet):
     chosen = settings.faithfulness.model_copy(update={"steps": 3})
     heatmaps = np.random.default_rng(0).exponential(size=(4, 96, 96))
-    many, again = (curves_of(network, patches[:4], heatmaps, chosen) for _ in range(2))
+    many, again = (curves_of(resnet, patches[:4], heatmaps, chosen) for _ in range(2))
     assert {name: values.tobytes() for name, values in many.items()} == {
         name: values.tobytes() for name, values in again.items()
     }
     for row in range(4):
-        one = curves_of(network, patches[row : row + 1], heatmaps[row : row + 1], chosen, size=1, first=row)
+        one = curves_of(resnet, patches[row : row + 1], heatmaps[row : row + 1], chosen, size=1, first=row)
         for name, values in one.items():
             np.testing.assert_allclose(values[0], many[name][row], rtol=1e-4, atol=1e-5)
     assert len(np.unique(many["deletion"][:, 1])) == 4
