@@ -57,8 +57,8 @@ def curves_of(network, patches, heatmaps, chosen, target="tumour", size=64, firs
     return faithfulness.curves(score, patches, np.asarray(heatmaps, np.float16), seeds, chosen, Batch(size))
 
 
-def areas_of(*arguments, **options):
-    return faithfulness.areas(curves_of(*arguments, **options))
+def areas_of(*arguments, reduce="absolute_of_sum", **options):
+    return faithfulness.areas(curves_of(*arguments, **options), reduce)
 
 
 def table_of(areas, slides, seed=0):
@@ -78,7 +78,7 @@ def test_the_curves_of_a_linear_network_are_sums_of_what_its_pixels_contribute(c
         ties = np.abs(ordered).max() * 4  # pixels that tie in float16 may change sides
         np.testing.assert_allclose(found["deletion"][row], parts.sum() + 0.5 - gone, atol=ties)
         np.testing.assert_allclose(found["insertion"][row], 0.5 + gone, atol=ties)
-    areas = faithfulness.areas(found)
+    areas = faithfulness.areas(found, "absolute_of_sum")
     np.testing.assert_allclose(areas["change"], contribution.sum((1, 2)), rtol=1e-4)
     # Of a linear network the two say the same: what a pixel contributes does not depend on the others.
     np.testing.assert_allclose(areas["deletion"], areas["insertion"], rtol=1e-4)
@@ -86,7 +86,9 @@ def test_the_curves_of_a_linear_network_are_sums_of_what_its_pixels_contribute(c
 
 def test_a_straight_line_has_half_of_the_change_and_a_step_has_all_of_it():
     line, step = np.linspace(5, -3, 9), np.array([5.0] + [-3.0] * 8)
-    areas = faithfulness.areas({"deletion": np.stack([line, step, -line]), "insertion": np.stack([line[::-1]] * 3)})
+    areas = faithfulness.areas(
+        {"deletion": np.stack([line, step, -line]), "insertion": np.stack([line[::-1]] * 3)}, "max_of_absolute"
+    )
     assert areas["change"].tolist() == [8, 8, -8]
     np.testing.assert_allclose(areas["deletion"], [4, 8 - 0.5, 4])  # the step has the width of one share
     np.testing.assert_allclose(areas["insertion"], [4, 4, -4])
@@ -109,9 +111,22 @@ def test_no_ranking_beats_the_true_one_whichever_way_the_score_goes(chosen, sign
     assert table_of(reverse, slides)["reason"] == "deletion and insertion"
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_evidence_for_the_class_gains_whichever_way_the_score_goes(chosen, sign):
+    patches, weight = noise(12), signed()
+    weight = weight - weight.mean() + 0.1 * sign  # the sum of what pixels contribute is above or below 0
+    evidence = (patches * weight).sum(1).clamp(min=0)
+    areas = areas_of(Weighted(weight), patches, evidence, chosen, reduce="positive_of_sum")
+    assert (np.sign(areas["change"]) == sign).all()
+    for name in gate.CURVES:
+        assert (areas[name] > areas[f"{name}_rolled"].max(1)).all()
+    absolute = areas_of(Weighted(weight), patches, evidence, chosen)
+    assert (absolute["deletion"] * sign > 0).all()
+
+
 def test_an_absolute_map_of_evidence_for_and_against_gains_where_the_score_hardly_changes(chosen):
-    # Contributions of both signs in patches of every total change, many near 0: what is expected of the first pixels
-    # is their share of the change. A distance, |s - s(x)|, would see the heatmap lose on these.
+    # Contributions of both signs that nearly add up to nothing: what is expected of the first pixels is their share of
+    # the change. Where it is exactly 0, the distance |s - s(x)| would see the heatmap lose to random places.
     draw = np.random.default_rng(0)
     contribution = draw.standard_normal((400, SIDE, SIDE)) * draw.exponential(size=(400, SIDE, SIDE)) ** 2
     contribution -= contribution.mean((1, 2), keepdims=True) * draw.uniform(0.8, 1, (400, 1, 1))
@@ -137,12 +152,12 @@ def test_a_network_that_looks_at_one_square_is_told_from_one_that_is_said_to_loo
 def test_maps_at_random_places_pass_no_more_often_than_the_interval_says(chosen):
     # Every heatmap shows a square as the network uses it, at a place that has nothing to do with the network.
     chosen = chosen.model_copy(update={"steps": 4, "rolls": 1})
-    draw, runs, n = np.random.default_rng(0), 300, 24
+    draw, runs, n = np.random.default_rng(0), 200, 24
     places = draw.integers(0, SIDE, (runs * n, 2))
     square = np.zeros((SIDE, SIDE))
     square[2:6, 2:6] = 1
     heatmaps = np.stack([np.roll(square, tuple(place), (0, 1)) for place in places])
-    areas = areas_of(Square(), noise(runs * n), heatmaps, chosen)
+    areas = areas_of(Square(), noise(runs * n), heatmaps, chosen, size=2048)
     slides = np.repeat(range(12), 2)
     rows = [
         table_of({name: values[run::runs] for name, values in areas.items()}, slides, seed=run) for run in range(runs)

@@ -13,6 +13,8 @@ from pcam_agreement.attribution.path import baseline
 from pcam_agreement.attribution.score import Score
 from pcam_agreement.params import Faithfulness
 
+ABSOLUTE = ("max_of_absolute", "absolute_of_sum")  # reductions that do not tell evidence for from evidence against
+
 
 def curves(
     score: Score, patches: Tensor, heatmaps: np.ndarray, seeds: Sequence[int], settings: Faithfulness, batch: Batch
@@ -51,23 +53,27 @@ def curves(
     }
 
 
-def areas(curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def areas(curves: dict[str, np.ndarray], reduce: str) -> dict[str, np.ndarray]:
     """The area under each of the curves [n, …, s] that `curves` gives, in logits, and `change` [n].
 
-    change is s(x) - s(x'), of the patch and the filled patch. An area is the mean way that the score has come towards
-    the other end: of deletion towards s(x'), of insertion towards s(x), both positive in the direction of the change.
-    A straight line has half of |change|, a curve that is there at once has all of it, so that higher is better.
+    change is s(x) - s(x'), of the patch and the filled patch. An area is the mean way that the score has come: from
+    s(x) where pixels are deleted, from s(x') where they are inserted. It counts in the direction in which the heatmap
+    says that the score will go, so that higher is better; a straight line has half of the change.
 
-    Why the direction of the change, and not the drop of the score: most heatmaps are absolute values, and the score
-    of a normal patch may well be lower than the filled one's. Such a map says which pixels make the difference between
-    s(x) and s(x'), not which raise s. Why no absolute value of the way: it would count to a curve's credit how far it
-    strays to the wrong side, and where the change is about 0, whatever is deleted, straying is all there is. Why no
-    division by each patch's change: it may be 0. A patch counts by how much there is to explain.
+    The direction: a heatmap of absolute values (see `heatmap.reduce`) holds evidence for and against, and says which
+    pixels make the difference between s(x) and s(x'), so the direction is that of the change. On a normal patch, whose
+    score is often lower than the filled one's, that is up for deletion. A heatmap of evidence for the class says
+    that its highest pixels raise s: down for deletion, whatever the change.
+
+    Why no absolute value of the way: it would credit straying to the wrong side, and straying is all there is where the
+    change is about 0. Why no division by each patch's change: for the same reason; a patch counts by how much there
+    is to explain.
     """
     change = curves["deletion"][:, 0].astype(np.float64) - curves["deletion"][:, -1]
+    direction = np.sign(change) if reduce in ABSOLUTE else np.ones_like(change)
     found = {"change": change}
     for name, values in curves.items():
-        way = (values - values[..., :1]) * np.sign(change).reshape(-1, *[1] * (values.ndim - 1))
+        way = (values - values[..., :1]) * direction.reshape(-1, *[1] * (values.ndim - 1))
         mean = (way[..., 1:] + way[..., :-1]).mean(-1) / 2  # the trapezoid rule
         found[name] = -mean if name.startswith("deletion") else mean
     return found

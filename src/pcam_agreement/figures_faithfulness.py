@@ -41,7 +41,7 @@ def faithfulness_gains(table: pd.DataFrame) -> Figure:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.suptitle(
         "Do the heatmaps tell which pixels their network uses? Both intervals (95 %) must lie above 0\n"
-        "(1: all of the change between the patch and the filled patch, sooner)",
+        "(in units of the mean change of the score between a patch and the filled patch)",
         fontsize=11,
     )
     return figure

@@ -83,6 +83,7 @@ class Heatmaps:
     path: Path
     index: np.ndarray
     constant: np.ndarray
+    settings: dict
     arrays: dict[str, np.ndarray]
 
     @property
@@ -99,7 +100,8 @@ def open_heatmaps(path: Path) -> Heatmaps:
     """Everything but the heatmaps themselves. Raises ValueError where the file is missing."""
     with h5py.File(_existing(path), "r") as file:
         arrays = {name: file[name][...] for name in file if name != "heatmaps"}
-    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), arrays)
+        settings = json.loads(file.attrs["settings"])
+    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), settings, arrays)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

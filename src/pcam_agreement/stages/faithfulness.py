@@ -48,7 +48,7 @@ def main(args: Namespace) -> None:
         args.faithfulness,
         {
             **{f"{name}_curve": values for name, values in results.items()},
-            **faithfulness.areas(results),
+            **faithfulness.areas(results, heatmaps.settings["reduce"]),
             "index": index,
             "slides": np.unique(split.meta["wsi"].to_numpy()[index], return_inverse=True)[1],
         },
