@@ -60,7 +60,7 @@ def test_an_interval_decides_what_is_said(run, low, high, sentence):
     ("uninformative", "undefined", "sentence"),
     [
         (0, 0, "the heatmaps of 4 of 4 trained networks change the score sooner"),
-        (3, 0, "Those of 3 are not seen to, and are uninformative: that they agree means nothing"),
+        (3, 0, "Those of 3 do not, or not certainly: they are uninformative, and that they agree means nothing"),
         (0, 4, "the heatmaps of 0 of 4 trained networks change"),
         (0, 4, "For 4 it is undefined."),
     ],

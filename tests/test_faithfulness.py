@@ -1,13 +1,17 @@
 """Deletion and insertion against closed forms, and the gate against simulations whose truth is known."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch import nn
 
-from pcam_agreement import faithfulness, gate
+from pcam_agreement import faithfulness, gate, networks, pcam, store
 from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.attribution.score import make_score
+from pcam_agreement.stages import faithfulness as stage
 
 SIDE = 16
 GAINS = ("deletion_gain", "insertion_gain")
@@ -243,3 +247,35 @@ def test_untrained_networks_stand_beside_and_are_not_counted():
     table = gate.faithfulness_table("lime", found, ["a", "b", "c"], 100, 0)
     assert table["verdict"].tolist() == ["informative", "uninformative", "undefined", "uninformative"]
     assert gate.counts(table) == {"lime": {"networks": 3, "uninformative": 1, "undefined": 1}}
+
+
+@pytest.mark.parametrize("constant", [[2], range(7)])
+def test_a_constant_heatmap_has_no_curves_and_the_stage_writes_the_same_bytes_twice(
+    dataset, raw, resnet, tmp_path, constant
+):
+    raw["explain"].update(batch_size=5, chunk=2)
+    raw["faithfulness"].update(patches=4, steps=2, rolls=2)
+    YAML().dump(raw, tmp_path / "params.yaml")
+    networks.save(resnet, tmp_path / "network.safetensors")
+    heatmaps = np.random.default_rng(0).exponential(size=(7, 96, 96)).astype(np.float16)
+    flags = {name: np.isin(np.arange(7), list(constant)) for name in ("constant", "nonfinite")}
+    chunk = {"index": np.arange(3, 17, 2), "heatmaps": heatmaps, "logits": np.zeros(7, np.float32), **flags}
+    store.write_chunk(tmp_path / "chunk.npz", chunk)
+    store.merge_chunks([tmp_path / "chunk.npz"], tmp_path / "heatmaps.h5", 7, {"reduce": "absolute_of_sum"})
+    files = {"checkpoint": "network.safetensors", "heatmaps": "heatmaps.h5", "params": "params.yaml"}
+    given = Namespace(patches=dataset, **{name: tmp_path / file for name, file in files.items()})
+    written = []
+    for name in ("one.h5", "again.h5"):
+        given.faithfulness = tmp_path / name
+        stage.main(given)
+        written.append(given.faithfulness.read_bytes())
+    assert written[0] == written[1]
+    found = store.read_arrays(given.faithfulness)
+    assert found["index"].tolist() == [3, 7, 11, 15]  # evenly spaced
+    lost = np.isin([0, 2, 4, 6], list(constant))
+    assert found["deletion_rolled_curve"].shape == (4, 2, 3)
+    for name in found.keys() - {"index", "slides"}:
+        assert (np.isfinite(found[name]).reshape(4, -1).all(1) == ~lost).all(), name
+    row = table_of(found, pcam.read(dataset, "test").meta["wsi"].to_numpy()[found["index"]])
+    assert row[["patches", "left_out", "verdict"]].tolist() == [(~lost).sum(), lost.sum(), "undefined"]
+    assert row["reason"] == ("no patch" if lost.all() else "one slide")

@@ -76,8 +76,8 @@ def _of_faithfulness(found: dict) -> str:
     )
     if found["uninformative"]:
         text += (
-            f" Those of {found['uninformative']} are not seen to, and are uninformative: that they agree means nothing"
-            " (plots/faithfulness.csv)."
+            f" Those of {found['uninformative']} do not, or not certainly: they are uninformative, and that they agree "
+            "means nothing (plots/faithfulness.csv)."
         )
     if found["undefined"]:
         text += f" For {found['undefined']} it is undefined."

@@ -94,9 +94,9 @@ def _deletion(
     score: Score, patches: Tensor, filled: Tensor, orders: np.ndarray, steps: int, batch: Batch
 ) -> np.ndarray:
     """Scores float32 [n, m, steps + 1] of patches with 0, 1 / steps … all of the pixels filled, in m orders each."""
-    n, m = orders.shape[:2]
+    n, m, height, width = orders.shape
     places = torch.from_numpy(orders).to(patches.device)
-    counts = torch.linspace(0, places[0, 0].numel(), steps + 1, device=patches.device).round()
+    counts = torch.linspace(0, height * width, steps + 1, device=patches.device).round()
     found = torch.zeros(n, m, steps + 1, device=patches.device)
 
     def ends(rows: Tensor) -> None:
