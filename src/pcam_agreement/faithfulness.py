@@ -31,7 +31,7 @@ def curves(
     deletion_pixels, insertion_pixels [n, steps + 1]: in one random order of single pixels.
     """
     n, (height, width) = len(patches), heatmaps.shape[1:]
-    orders = np.empty((n, 2 + 2 * settings.rolls + 1, height, width), np.int16 if height * width < 2**15 else np.int32)
+    orders = np.empty((n, 2 * (1 + settings.rolls) + 1, height, width), np.int32)
     for row, seed in enumerate(seeds):
         own = np.random.default_rng(seed)
         order = ranking(heatmaps[row], own)

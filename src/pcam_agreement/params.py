@@ -174,7 +174,7 @@ class Faithfulness(Settings):
     patches: Count
     steps: Annotated[int, Field(ge=2)]
     fill: Baseline
-    rolls: Count
+    rolls: Annotated[int, Field(ge=1, le=100)]
 
 
 class Agreement(Settings):
