@@ -47,6 +47,7 @@ class Repository:
         }
         raw["explain"].update(patches=6, chunk=2, batch_size=8)
         raw["method"]["lime"].update(samples=12, max_samples=12, segments=9)
+        raw["faithfulness"].update(patches=3, steps=2, rolls=1)
         raw["report"]["panels"] = 2
         change(raw)
         self.write(raw)
@@ -117,13 +118,13 @@ class Repository:
 
 
 def stages(*names: str, networks: tuple[str, ...] = ("one", "two"), methods: tuple[str, ...] = ("saliency", "lime")):
-    """train, evaluate, explain and compare with their matrices, other names as they are."""
+    """train, evaluate, explain, faithfulness and compare with their matrices, other names as they are."""
     found = set()
     for name in names:
         if name in ("train", "evaluate"):
             found |= {f"{name}@{network}" for network in networks}
-        elif name == "explain":
-            found |= {f"explain@{method}-{network}" for method in methods for network in networks}
+        elif name in ("explain", "faithfulness"):
+            found |= {f"{name}@{method}-{network}" for method in methods for network in networks}
         elif name == "compare":
             found |= {f"compare@{method}" for method in methods}
         else:

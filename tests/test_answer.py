@@ -56,6 +56,23 @@ def test_an_interval_decides_what_is_said(run, low, high, sentence):
     assert sentence in one_line(answer(summary, pairs, 0.25)).split("**lime**")[1]
 
 
+@pytest.mark.parametrize(
+    ("uninformative", "undefined", "sentence"),
+    [
+        (0, 0, "the heatmaps of 4 of 4 trained networks change the score sooner"),
+        (3, 0, "Those of 3 do not, or not certainly: they are uninformative, and that they agree means nothing"),
+        (0, 4, "the heatmaps of 0 of 4 trained networks change"),
+        (0, 4, "For 4 it is undefined."),
+    ],
+)
+def test_heatmaps_that_do_not_beat_a_random_place_are_named_uninformative(run, uninformative, undefined, sentence):
+    summary, pairs = copy.deepcopy(run)
+    summary["faithfulness"] = {"lime": {"networks": 4, "uninformative": uninformative, "undefined": undefined}}
+    text = one_line(answer(summary, pairs, 0.25))
+    assert sentence in text.split("**lime**, faithfulness")[1]
+    assert ("means nothing" in text) == (uninformative > 0)
+
+
 def test_what_is_undefined_is_said_to_be(run):
     summary, pairs = copy.deepcopy(run)
     nothing = dict.fromkeys(("normalised", "normalised_low", "normalised_high", "null", "ceiling", "iou_low"))

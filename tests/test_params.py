@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[1]
         (("device",), "gpu", "device: input should be 'auto', 'cpu' or 'cuda'"),
         (("train", "lr"), "fast", "lr"),
         (("agreement", "top_fraction"), 1.5, "agreement.top_fraction: input should be less than 1, found 1.5"),
+        (("faithfulness", "steps"), 1, "faithfulness.steps: input should be greater than or equal to 2, found 1"),
+        (("faithfulness", "fill"), "blured", "found 'blured'; did you mean blurred?"),
+        (("faithfulness", "roll"), 3, "unknown setting faithfulness.roll; did you mean rolls?"),
         (("method", "lime", "samples"), 0, "method.lime.samples"),
         (
             ("method", "lime", "max_samples"),

@@ -53,18 +53,19 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
 
     assert r.repro() == set()
     assert after("network", "three", "lr", value=1e-4) == {"report"}  # nobody runs three
-    lime = stages("explain", "compare", "report", methods=("lime",))
+    lime = stages("explain", "faithfulness", "compare", "report", methods=("lime",))
     assert after("method", "lime", "samples", value=10) == lime
     assert after("methods", value=["lime"]) == {"report"}  # a method dropped
     assert after("explain", "patches", value=8) == lime
-    own = stages("train", "evaluate", "explain", networks=("two",), methods=("lime",))
+    own = stages("train", "evaluate", "explain", "faithfulness", networks=("two",), methods=("lime",))
     after_explain = stages("compare", "report", methods=("lime",))
     assert after("network", "two", "lr", value=1e-4) == own | after_explain
     r.change("network", "two", value={"architecture": "efficientnet_b1", "seed": 1})
     assert r.repro() <= {"report"}  # an old value again: all else comes from the run-cache
     assert after("train", "epochs", value=1) == stages("train", "evaluate", methods=("lime",)) | lime
     assert after("agreement", "top_fraction", value=0.2) == after_explain
-    added = stages("train", "evaluate", "explain", networks=("three",), methods=("lime",))
+    assert after("faithfulness", "steps", value=3) == stages("faithfulness", "report", methods=("lime",))
+    added = stages("train", "evaluate", "explain", "faithfulness", networks=("three",), methods=("lime",))
     assert after("networks", value=["one", "two", "three"]) == added | after_explain
     module = r.path / "src" / "pcam_agreement" / "stages" / "compare.py"
     module.write_text(module.read_text() + "print('this copy')\n")
@@ -167,6 +168,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path)
         ("explain", ["lime", "one", patches, "--checkpoint=none", "--heatmaps" + out], r"checkpoint none is missing"),
         ("evaluate", [f"--patches={cut}", checkpoint, "--predictions" + out, "--scores" + out], r"test_x.h5.*fetch it"),
         ("compare", [patches, f"--heatmaps={tmp_path}", "--agreement" + out], r"one\.h5 is missing; run"),
+        (
+            "faithfulness",
+            [patches, checkpoint, f"--heatmaps={tmp_path / 'one.h5'}", "--faithfulness" + out],
+            r"one\.h5 is missing; run",
+        ),
     ):
         status, said = r.stage(name, *arguments)
         assert status == 1

@@ -24,6 +24,8 @@ def answer(summary: dict, pairs: pd.DataFrame, fraction: float) -> str:
         ]
     for method, found in summary["agreement"].items():
         lines += [f"- **{method}**: {_of_method(found, summary['auroc_gap'][method])}"]
+    for method, found in summary.get("faithfulness", {}).items():  # absent from summaries of older runs
+        lines += [f"- **{method}**, faithfulness: {_of_faithfulness(found)}"]
     lines += ["", "## What this cannot say", ""]
     lines += [f"- {limit}" for limit in _limits(summary, pairs)]
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line)) + "\n"
@@ -64,6 +66,22 @@ def _of_normalised(found: dict) -> str:
     if high >= 1:
         return text + "something about the patch, and perhaps as much as two trainings of one architecture."
     return text + "something about the patch, but less than two trainings of one architecture."
+
+
+def _of_faithfulness(found: dict) -> str:
+    passed = found["networks"] - found["uninformative"] - found["undefined"]
+    text = (
+        f"deleted or inserted from their highest pixels on, the heatmaps of {passed} of {found['networks']} trained "
+        "networks change the score sooner than the same heatmaps at random places."
+    )
+    if found["uninformative"]:
+        text += (
+            f" Those of {found['uninformative']} do not, or not certainly: they are uninformative, and that they agree "
+            "means nothing (plots/faithfulness.csv)."
+        )
+    if found["undefined"]:
+        text += f" For {found['undefined']} it is undefined."
+    return text
 
 
 def _interval(found: dict, name: str, form: str = ".3f") -> str:

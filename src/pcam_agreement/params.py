@@ -17,6 +17,7 @@ from pcam_agreement.architectures import NETWORKS
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Level = Annotated[float, Field(ge=0)]
+Baseline = Literal["white", "black", "mean", "blurred", "imagenet"]  # see attribution.path.baseline
 Reduction = Literal["max_of_absolute", "absolute_of_sum", "positive_of_sum", "minmax_of_sum"]  # see heatmap.reduce
 
 
@@ -114,7 +115,7 @@ class SmoothGrad(Method):
 
 
 class IntegratedGradients(Method):
-    baseline: Literal["white", "black", "mean", "blurred", "imagenet"]
+    baseline: Baseline
     rule: Literal["adaptive", "gauss_legendre", "right"]
     nodes: Count
     max_nodes: Count
@@ -170,6 +171,13 @@ class Methods(Settings):
     centre: Centre
 
 
+class Faithfulness(Settings):
+    patches: Count
+    steps: Annotated[int, Field(ge=2)]
+    fill: Baseline
+    rolls: Annotated[int, Field(ge=1, le=100)]
+
+
 class Agreement(Settings):
     top_fraction: Annotated[float, Field(gt=0, lt=1)]
     ties: Literal["share", "all"]
@@ -193,6 +201,7 @@ class Params(Settings):
     evaluate: Evaluation
     explain: Explanation
     method: Methods
+    faithfulness: Faithfulness
     agreement: Agreement
     report: Report
 

@@ -93,6 +93,7 @@ class Heatmaps:
     index: np.ndarray
     constant: np.ndarray
     repeated: np.ndarray
+    settings: dict
     arrays: dict[str, np.ndarray]
 
     @property
@@ -100,7 +101,7 @@ class Heatmaps:
         """Names of the method's own diagnostics."""
         return [name for name in self.arrays if name not in ("index", "constant", "nonfinite", "unconverged", "logits")]
 
-    def read(self, part: slice = slice(None)) -> np.ndarray:
+    def read(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         with h5py.File(self.path, "r") as file:
             return file["heatmaps"][part]
 
@@ -109,8 +110,8 @@ def open_heatmaps(path: Path) -> Heatmaps:
     """Everything but the heatmaps themselves. Raises ValueError where the file is missing."""
     with h5py.File(_existing(path), "r") as file:
         arrays = {name: file[name][...] for name in file if name not in ("heatmaps", "repeated")}
-        repeated = file["repeated"][...]
-    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), repeated, arrays)
+        repeated, settings = file["repeated"][...], json.loads(file.attrs["settings"])
+    return Heatmaps(path, arrays["index"], arrays["constant"].astype(bool), repeated, settings, arrays)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pcam_agreement import agreement, command, figures, heatmap, intervals, params, pcam, scores, store, tables
+from pcam_agreement import agreement, command, figures, gate, heatmap, intervals, params, pcam, scores, store, tables
 from pcam_agreement.answer import answer
+from pcam_agreement.figures_faithfulness import faithfulness_gains
 
 
 def main(args: Namespace) -> None:
@@ -52,11 +53,16 @@ def main(args: Namespace) -> None:
     tests = {name: tables.gap_test(one, settings.seed) for name, one in zip(settings.methods, gaps, strict=True)}
     figures.save(figures.performance_gaps(all_gaps, tests), args.plots / "figures" / "gaps.png", dpi=110)
 
+    faithful = pd.concat([_faithfulness(method, settings, args.data) for method in settings.methods])
+    figures.save(faithfulness_gains(faithful), args.plots / "figures" / "faithfulness.png", dpi=110)
+
     summary = tables.summary(found, all_pairs, all_maps, estimates, tests, chance)
+    summary["faithfulness"] = gate.counts(faithful)
     store.write_json(args.summary, summary)
     with store.final(args.answer) as partial:
         partial.write_text(answer(summary, all_pairs, fraction))
     store.write_table(args.plots / "agreement.csv", all_pairs)
+    store.write_table(args.plots / "faithfulness.csv", faithful)
     store.write_table(args.plots / "gaps.csv", all_gaps)
     store.write_table(args.plots / "heatmaps.csv", all_maps)
     store.write_table(args.plots / "localisation.csv", all_where)
@@ -65,6 +71,13 @@ def main(args: Namespace) -> None:
     training = pd.concat(histories, names=["network", "epoch"]).reset_index()
     store.write_table(args.plots / "training.csv", training.rename(columns=lambda name: name.replace("/", "_")))
     store.write_table(args.plots / "roc.csv", pd.concat([_roc(name, args.data) for name in networks]))
+
+
+def _faithfulness(method: str, settings: params.Params, data: Path) -> pd.DataFrame:
+    folder = data / "faithfulness" / method
+    found = {name: store.read_arrays(folder / f"{name}.h5") for name in settings.networks}
+    trained = [name for name in settings.networks if settings.network[name].epochs]
+    return gate.faithfulness_table(method, found, trained, settings.agreement.bootstrap, settings.seed)
 
 
 def _roc(network: str, data: Path) -> pd.DataFrame:
