@@ -9,6 +9,7 @@ import pandas as pd
 
 from pcam_agreement import agreement, command, figures, heatmap, intervals, params, pcam, scores, store, tables
 from pcam_agreement.answer import answer
+from pcam_agreement.between_methods import methods_table
 
 
 def main(args: Namespace) -> None:
@@ -60,11 +61,23 @@ def main(args: Namespace) -> None:
     store.write_table(args.plots / "gaps.csv", all_gaps)
     store.write_table(args.plots / "heatmaps.csv", all_maps)
     store.write_table(args.plots / "localisation.csv", all_where)
+    store.write_table(args.plots / "methods.csv", pd.concat([_methods(name, settings, args.data) for name in networks]))
     store.write_table(args.plots / "scores.csv", pd.DataFrame(found).T.rename_axis("network").reset_index())
     histories = {name: store.read_history(args.data / "training" / name) for name in networks}
     training = pd.concat(histories, names=["network", "epoch"]).reset_index()
     store.write_table(args.plots / "training.csv", training.rename(columns=lambda name: name.replace("/", "_")))
     store.write_table(args.plots / "roc.csv", pd.concat([_roc(name, args.data) for name in networks]))
+
+
+def _methods(network: str, settings: params.Params, data: Path) -> pd.DataFrame:
+    results = store.read_arrays(data / "agreement_between_methods" / f"{network}.h5")
+    compared = [name.decode() for name in results["methods"]]
+    if compared != settings.methods:
+        raise ValueError(f"{network} was compared for {compared}, not {settings.methods}; run dvc repro.")
+    no_twins: list = [[] for _ in results["iou"]]
+    draws, seed = settings.agreement.bootstrap, settings.seed
+    found = intervals.estimate(results["iou"], results["null_iou"], results["slides"], no_twins, draws, seed)
+    return methods_table(network, results, settings.methods, found)
 
 
 def _roc(network: str, data: Path) -> pd.DataFrame:
