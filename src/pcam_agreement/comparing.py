@@ -21,15 +21,16 @@ Arrays = dict[str, np.ndarray]
 
 def compare(
     sets: Mapping[str, store.Heatmaps],
-    split: pcam.Split,
+    labels: np.ndarray,
+    slides: np.ndarray,
     settings: params.Agreement,
     each: Callable[[np.ndarray, np.ndarray, np.ndarray], Arrays] = lambda heatmaps, masks, rows: {},
 ) -> Arrays:
     """What `agreement.measure` and `agreement.null_iou` say of all pairs of m sets on n patches, and of what.
 
-    split: the one that the patches are of. each: more to measure, from float16 heatmaps [m, g, h, w], masks [m, g, p]
-    and the rows [g] of some patches, to arrays [..., g]. The partners of a patch in the null are the same for all
-    pairs: `agreement.groups` of a block of patches from all over the set. Also in the answer: index, labels, slides
+    labels, slides: of the patches [n]. each: more to measure, from float16 heatmaps [m, g, h, w], masks [m, g, p] and
+    the rows [g] of some patches, to arrays [..., g]. The partners of a patch in the null are the same for all pairs:
+    `agreement.groups` of a block of patches from all over the set. Also in the answer: index, labels, slides
     (numbered), constant, pairs, and the fractions of curve_iou as `curve`.
 
     Raises ValueError where the sets are of different patches.
@@ -39,7 +40,7 @@ def compare(
         if not np.array_equal(one.index, index):
             raise ValueError(f"{one.path}: {name} was explained on other patches; run explain for all networks.")
     constant = np.stack([one.constant for one in sets.values()])
-    labels, slides = split.labels[index], np.unique(split.meta["wsi"].to_numpy()[index], return_inverse=True)[1]
+    slides = np.unique(slides, return_inverse=True)[1]
     fraction, ties = settings.top_fraction, settings.ties
 
     def work(heatmaps: np.ndarray, rows: np.ndarray) -> Arrays:
@@ -72,7 +73,7 @@ def stream(sets: list[store.Heatmaps], work: Callable[[np.ndarray, np.ndarray], 
     """`work` on all patches, a block at a time, as one: float32, patches last, in their order.
 
     work: of float16 heatmaps [m, b, h, w] and their rows [b], to arrays [..., b]; on as many threads as there are
-    cores, its heatmaps are only there until it returns. Memory does not grow with the patches but for the answer itself.
+    cores, its heatmaps are only there until it returns. Memory does not grow with the patches but for the answer.
     """
     count = len(sets[0].index)
     parts, results = blocks(count), {}

@@ -102,8 +102,8 @@ class Heatmaps:
             for run in runs:
                 part = out[start : start + run.stop - run.start]
                 file.seek(self.offset + run.start * out[0].nbytes)
-                if file.readinto(part.data) < part.nbytes:
-                    raise ValueError(f"{self.path} ends too early; run explain again or dvc pull.")
+                length = file.readinto(part.data)
+                assert length == part.nbytes, "HDF5 opened a file that ends too early"
                 start += len(part)
 
 

@@ -14,6 +14,7 @@ def main(args: Namespace) -> None:
     sets = {network: store.open_heatmaps(args.heatmaps / f"{network}.h5") for network in settings.networks}
     index = next(iter(sets.values())).index
     split = pcam.read(args.patches, "test")
+    slides = split.meta["wsi"].to_numpy()[index]
     regions = _regions(split, index)
     bell = localisation.bell(pcam.PATCH, settings.method.centre.sigma)
 
@@ -23,7 +24,7 @@ def main(args: Namespace) -> None:
         beside = np.concatenate([flat, np.broadcast_to(bell, (1, *flat.shape[1:]))])
         return {**_each(flat, masks), **_where(beside, {name: region[rows] for name, region in regions.items()})}
 
-    results = comparing.compare(sets, split, settings.agreement, each)
+    results = comparing.compare(sets, split.labels[index], slides, settings.agreement, each)
     flags = {
         name: np.stack([one.arrays.get(name, np.zeros(len(index))) for one in sets.values()]).astype(bool)
         for name in ("unconverged", "nonfinite")

@@ -13,7 +13,9 @@ def main(args: Namespace) -> None:
     split = pcam.read(args.patches, "test")
     for network in settings.networks:
         sets = {method: store.open_heatmaps(args.heatmaps / method / f"{network}.h5") for method in settings.methods}
-        results = comparing.compare(sets, split, settings.agreement)
+        index = sets[settings.methods[0]].index
+        slides = split.meta["wsi"].to_numpy()[index]
+        results = comparing.compare(sets, split.labels[index], slides, settings.agreement)
         methods = {"methods": np.array(settings.methods, dtype="S")}
         store.write_arrays(args.agreement / f"{network}.h5", {**results, **methods})
 
