@@ -28,11 +28,12 @@ format: $(VENV)/ready
 	ruff check --fix .
 	ruff format .
 
-# Ratios, on the networks of the last run (minutes; the machine should have nothing else to do).
+# Ratios, on the networks of the last run or on made-up heatmaps (minutes; the machine should have nothing else to do).
 benchmark: $(VENV)/ready
 	python benchmarks/explain.py --network resnet34
 	python benchmarks/explain.py --network alexnet
 	python benchmarks/quality.py --network resnet34
+	python benchmarks/agreement.py
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready

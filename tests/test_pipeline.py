@@ -53,12 +53,12 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
 
     assert r.repro() == set()
     assert after("network", "three", "lr", value=1e-4) == {"report"}  # nobody runs three
-    lime = stages("explain", "faithfulness", "compare", "report", methods=("lime",))
+    lime = stages("explain", "faithfulness", "compare", "compare_methods", "report", methods=("lime",))
     assert after("method", "lime", "samples", value=10) == lime
-    assert after("methods", value=["lime"]) == {"report"}  # a method dropped
+    assert after("methods", value=["lime"]) == {"compare_methods", "report"}  # a method dropped
     assert after("explain", "patches", value=8) == lime
     own = stages("train", "evaluate", "explain", "faithfulness", networks=("two",), methods=("lime",))
-    after_explain = stages("compare", "report", methods=("lime",))
+    after_explain = stages("compare", "compare_methods", "report", methods=("lime",))
     assert after("network", "two", "lr", value=1e-4) == own | after_explain
     r.change("network", "two", value={"architecture": "efficientnet_b1", "seed": 1})
     assert r.repro() <= {"report"}  # an old value again: all else comes from the run-cache
@@ -97,8 +97,9 @@ def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
     summary = json.loads((finished.path / "metrics" / "summary.json").read_text())
     table = pd.read_csv(finished.path / "plots" / "agreement.csv").set_index(["method", "network_a", "network_b"])
     fraction = params["agreement"]["top_fraction"]
+    of_methods = {}
     for method in params["methods"]:
-        masks = {}
+        masks = of_methods[method] = {}
         index = store.open_heatmaps(data / "heatmaps" / method / f"{params['networks'][0]}.h5").index
         split = pcam.read(data / "patches", "test")
         classes, slides = split.labels[index], split.meta["wsi"].to_numpy()[index]
@@ -116,6 +117,17 @@ def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
             nulls = [slow_null(masks[a], masks[b], patch, classes, slides) for patch in range(len(classes))]
             assert row["null"] == pytest.approx(np.nanmean(nulls), rel=1e-5, nan_ok=True)
             assert summary["agreement"][method]["ceiling"] == pytest.approx(np.mean(ious), abs=1e-4)
+            agreement = store.read_arrays(data / "agreement" / f"{method}.h5")
+            assert agreement["curve"].tolist() == params["agreement"]["curve"]
+            assert np.nanmean(agreement["curve_iou"][2, 0]) == pytest.approx(np.mean(ious), rel=1e-5)  # at 0.25
+    table = pd.read_csv(finished.path / "plots" / "methods.csv").set_index(["network", "method_a", "method_b"])
+    for network in params["networks"]:
+        a, b = (of_methods[method][network] for method in params["methods"])
+        row = table.loc[(network, *params["methods"])]
+        ious = [sum(map(min, x, y)) / sum(map(max, x, y)) for x, y in zip(a, b, strict=True) if x and y]
+        nulls = [slow_null(a, b, patch, classes, slides) for patch in range(len(classes))]
+        assert (row["patches"], row["iou"]) == (len(ious), pytest.approx(np.mean(ious), rel=1e-5))
+        assert row["null"] == pytest.approx(np.nanmean(nulls), rel=1e-5, nan_ok=True)
     for network in params["networks"]:
         with h5py.File(data / "predictions" / f"{network}.h5") as file:
             logits, labels = file["test_logits"][:], file["test_labels"][:]
@@ -173,6 +185,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path)
             [patches, checkpoint, f"--heatmaps={tmp_path / 'one.h5'}", "--faithfulness" + out],
             r"one\.h5 is missing; run",
         ),
+        ("compare_methods", [patches, f"--heatmaps={tmp_path}", "--agreement" + out], r"one\.h5 is missing; run"),
     ):
         status, said = r.stage(name, *arguments)
         assert status == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from scipy.stats import rankdata
 
 MEASURES = ("iou", "kappa", "weighted_iou", "weighted_iou_chance", "spearman")
+PARTNERS = 20  # other patches that the null of a patch comes from, at least, where there are as many
+VALUES = np.arange(2**15, dtype=np.uint16).view(np.float16).astype(np.float32)  # of every code
 
 
 def chance_iou(fraction: float) -> float:
@@ -30,40 +32,56 @@ def kappa(iou: np.ndarray, fraction: float) -> np.ndarray:
     return (dice - fraction) / (1 - fraction)
 
 
-def weighted_chance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The weighted IoU [n] of mean-1 heatmaps [n, p] if the pixels of one were shuffled: (1 - G) / (1 + G).
+def codes(heatmaps: np.ndarray) -> np.ndarray:
+    """Non-negative float16 heatmaps as integers of the same order, int16: their bits, without the sign of -0.
 
-    G is half the mean absolute difference between a pixel of a and a pixel of b, which for a = b is the Gini
-    coefficient. (The ratio of the expectations; the mean over shuffles differs from it by less than 1 / p.)
+    VALUES[code] is the value.
     """
-    p = a.shape[-1]
-    both = np.sort(np.concatenate([np.sort(a, -1), np.sort(b, -1)], -1).astype(np.float64), -1, kind="stable")
-    cross = _sum_of_differences(both) - _sum_of_differences(np.sort(a, -1)) - _sum_of_differences(np.sort(b, -1))
-    half = cross / (2 * p * p)
-    return (1 - half) / (1 + half)
+    return np.bitwise_and(np.asarray(heatmaps, np.float16).view(np.int16), np.int16(0x7FFF), order="C")
 
 
-def measure(heatmaps: np.ndarray, masks: np.ndarray, constant: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
-    """All measures of MEASURES for all pairs of m heatmaps of the same n patches.
+def top_iou(pixels: np.ndarray, fraction: float, ties: str = "share") -> np.ndarray:
+    """The IoU [m (m - 1) / 2] of all pairs of the masks that `heatmap.top_mask` makes of codes [m, p] of one patch."""
+    p = pixels.shape[-1]
+    place = p - round(fraction * p)
+    # NumPy selects 32-bit integers several times faster than others.
+    return _mask_iou(pixels, np.partition(pixels.astype(np.int32), place, axis=-1)[:, place], fraction, ties)
 
-    heatmaps: non-negative, mean 1, [m, n, h, w]; masks: their top fraction (`heatmap.top_mask`), [m, n, h * w];
-    constant: [m, n], which of them say nothing. Each answer is [m (m - 1) / 2, n], pairs in the order of
-    itertools.combinations, NaN where either heatmap says nothing.
+
+def measure(
+    heatmaps: np.ndarray, constant: np.ndarray, fraction: float, ties: str = "share", curve: Sequence[float] = ()
+) -> dict[str, np.ndarray]:
+    """All measures of MEASURES for all pairs of m heatmaps of the same n patches, and the IoU at other top fractions.
+
+    heatmaps: non-negative float16, mean 1, [m, n, h, w]; constant: [m, n], which of them say nothing; fraction, ties:
+    of `heatmap.top_mask`. Each answer is [m (m - 1) / 2, n], pairs in the order of itertools.combinations, and
+    curve_iou [len(curve), m (m - 1) / 2, n]; NaN where either heatmap says nothing.
+
+    weighted_iou_chance is the weighted IoU if the pixels of one heatmap were shuffled: E min(X, Y) / E max(X, Y) for a
+    pixel X of one and an independent pixel Y of the other, which for mean 1 is (1 - G) / (1 + G) with G half the mean
+    absolute difference of the two, and for a heatmap and its shuffle the Gini coefficient. (The ratio of the
+    expectations; the mean over shuffles differs from it by less than 1 / p.)
     """
     m, n = heatmaps.shape[:2]
-    flat = np.asarray(heatmaps, np.float32).reshape(m, n, -1)
-    ranks = np.stack([_standardised_ranks(one) for one in flat])
-    pairs = list(combinations(range(m), 2))
-    results = {name: np.full((len(pairs), n), np.nan) for name in MEASURES}
-    for row, (i, j) in enumerate(pairs):
-        use = ~(constant[i] | constant[j])
-        iou = overlap(masks[i, use], masks[j, use])
-        results["iou"][row, use] = iou
-        results["kappa"][row, use] = kappa(iou, fraction)
-        results["weighted_iou"][row, use] = overlap(flat[i, use], flat[j, use])
-        results["weighted_iou_chance"][row, use] = weighted_chance(flat[i, use], flat[j, use])
-        results["spearman"][row, use] = (ranks[i, use] * ranks[j, use]).sum(-1)
-    return results
+    p = heatmaps[0, 0].size
+    first, second = _pairs(m)
+    found = {name: np.empty((len(first), n)) for name in MEASURES}
+    found["curve_iou"] = np.empty((len(curve), len(first), n))
+    shares = sorted({fraction, *curve})
+    for patch in range(n):
+        pixels = codes(heatmaps[:, patch]).reshape(m, p)
+        thresholds, exceeding, values, ranks = _distributions(pixels, shares)
+        ious = {share: _mask_iou(pixels, thresholds[:, row], share, ties) for row, share in enumerate(shares)}
+        found["iou"][:, patch] = ious[fraction]
+        for row, share in enumerate(curve):
+            found["curve_iou"][row, :, patch] = ious[share]
+        found["weighted_iou"][:, patch] = _weighted_iou(values)
+        found["weighted_iou_chance"][:, patch] = _weighted_chance(exceeding, values)
+        found["spearman"][:, patch] = _spearman(ranks)
+    found["kappa"] = kappa(found["iou"], fraction)
+    for values in found.values():
+        values[..., constant[first] | constant[second]] = np.nan
+    return found
 
 
 def null_iou(masks: np.ndarray, constant: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> np.ndarray:
@@ -78,33 +96,120 @@ def null_iou(masks: np.ndarray, constant: np.ndarray, labels: np.ndarray, slides
     flat = masks.reshape(m * n, -1)
     # A mask is 1, 0 and one value for its ties. With 0 and 1 alone the sum of minima is a product of matrices; where
     # two ties meet, the lesser value takes the place of their product.
-    ties = ((flat > 0) & (flat < 1)).astype(np.float32)
-    share, area = (flat * ties).max(1), flat.sum(1)
+    tied = np.stack([(one > 0) & (one < 1) for one in flat])
+    share = np.array([one[own].max(initial=0) for one, own in zip(flat, tied, strict=True)])
+    area = flat.sum(1)
+    ties = tied[:, tied.any(0)].astype(np.float32)
     intersection = flat @ flat.T
     intersection += (np.minimum.outer(share, share) - np.multiply.outer(share, share)) * (ties @ ties.T)
-    iou = (intersection / (np.add.outer(area, area) - intersection)).reshape(m, n, m, n)
-    others = (labels[:, None] == labels) & (slides[:, None] != slides)
-    said = ~constant
-    rows = []
-    for i, j in combinations(range(m), 2):
-        halves = []
-        for first, second in ((i, j), (j, i)):
-            use = others & said[second]
-            with np.errstate(invalid="ignore"):
-                halves.append(np.where(use, iou[first, :, second], 0).sum(1) / use.sum(1))
-        rows.append(np.where(said[i] & said[j], np.mean(halves, axis=0), np.nan))
-    return np.stack(rows)
+    iou = intersection / (np.add.outer(area, area) - intersection)
+    iou = iou.reshape(m, n, m, n).swapaxes(1, 2)  # [m, m, n, n]
+    use = (labels[:, None] == labels) & (slides[:, None] != slides) & ~constant[:, None]  # of the second: [m, n, n]
+    with np.errstate(invalid="ignore"):
+        directed = np.where(use, iou, 0).sum(-1, dtype=np.float64) / use.sum(-1)
+    first, second = _pairs(m)
+    null = (directed[first, second] + directed[second, first]) / 2
+    null[constant[first] | constant[second]] = np.nan
+    return null
 
 
-def _sum_of_differences(ordered: np.ndarray) -> np.ndarray:
-    """The sum over i < j of x_j - x_i for sorted rows."""
-    p = ordered.shape[-1]
-    return (ordered * (2 * np.arange(p) - p + 1.0)).sum(-1, dtype=np.float64)
+def groups(labels: np.ndarray, slides: np.ndarray) -> list[np.ndarray]:
+    """Patches [n] in groups of one label, to be each other's partners in `null_iou`: rows, each in one group.
+
+    As small as they can be (its cost grows with their size) with slides dealt evenly and, where there are as many, at
+    least PARTNERS patches of other slides for every patch.
+    """
+    found = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(slides[rows], kind="stable")]
+        others = len(rows) - np.unique(slides[rows], return_counts=True)[1].max()
+        # Dealing gives each group a share of all and of a slide that is off by less than one patch: two to spare.
+        # Of one slide only there are no partners, in groups of any size.
+        count = max(1, (others or len(rows)) // (PARTNERS + 2))
+        found += [rows[start::count] for start in range(count)]
+    return found
 
 
-def _standardised_ranks(maps: np.ndarray) -> np.ndarray:
-    """Ranks (ties averaged) with mean 0 and length 1, so that a dot product is Spearman's rho; zero if constant."""
-    ranks = rankdata(maps, axis=-1)
-    ranks -= ranks.mean(-1, keepdims=True)
-    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    return np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+@cache
+def _pairs(m: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the second of all pairs of m, in the order of itertools.combinations."""
+    return np.triu_indices(m, 1)
+
+
+def _mask_iou(pixels: np.ndarray, thresholds: np.ndarray, fraction: float, ties: str) -> np.ndarray:
+    """The IoU of all pairs of masks of codes [m, p]: 1 above a threshold [m], less where they tie with it."""
+    thresholds = thresholds.astype(pixels.dtype)[:, None]
+    above, tied = pixels > thresholds, pixels == thresholds
+    # Ones meet ones: bits. Ones meet ties and ties meet ties: products of matrices of the few pixels with ties.
+    some = np.flatnonzero(tied.any(0))
+    ones, shared = above[:, some].astype(np.float32), tied[:, some].astype(np.float32)
+    one_tied, both_tied = (ones @ shared.T).astype(np.float64), (shared @ shared.T).astype(np.float64)
+    packed = np.packbits(above, axis=-1)
+    bits = packed if packed.shape[-1] % 8 else packed.view(np.uint64)
+    inside, k = np.bitwise_count(bits).sum(-1, dtype=np.int64), round(fraction * pixels.shape[-1])
+    share = (k - inside) / both_tied.diagonal() if ties == "share" else np.ones(len(pixels))
+    area = inside + share * both_tied.diagonal()
+    i, j = _pairs(len(pixels))
+    intersection = np.bitwise_count(bits[i] & bits[j]).sum(-1, dtype=np.int32) + share[j] * one_tied[i, j]
+    intersection += share[i] * one_tied[j, i] + np.minimum(share[i], share[j]) * both_tied[i, j]
+    return intersection / (area[i] + area[j] - intersection)
+
+
+def _distributions(pixels: np.ndarray, fractions: Sequence[float]) -> tuple[np.ndarray, ...]:
+    """What the values of heatmaps, codes [m, p], are like, by counting them, which takes less than sorting.
+
+    Where the top fractions start, codes [m, len(fractions)]; how many pixels exceed each code, [m, highest code + 1];
+    the values [m, p]; and twice the ranks [m, p], the highest first, ties at their mean, less their mean.
+    """
+    m, p = pixels.shape
+    places = [p - round(fraction * p) for fraction in fractions]
+    thresholds = np.empty((m, len(places)), np.int64)
+    length = int(pixels.max()) + 1
+    exceeding = np.empty((m, length), np.float32)
+    values, ranks = np.empty((2, m, p), np.float32)
+    for row, one in enumerate(pixels):
+        index = one.astype(np.intp)
+        up_to = np.bincount(index, minlength=length).cumsum()
+        thresholds[row] = up_to.searchsorted(places, "right")
+        exceeding[row] = p - up_to
+        values[row] = VALUES[index]
+        rank = exceeding[row].copy()
+        rank[1:] += exceeding[row, :-1] - p
+        ranks[row] = rank[index]
+    return thresholds, exceeding, values, ranks
+
+
+def _weighted_iou(values: np.ndarray) -> np.ndarray:
+    """The sum of minima over the sum of maxima of all pairs of heatmaps [m, p]."""
+    i, j = _pairs(len(values))
+    ones = np.ones(values.shape[-1], np.float32)
+    total = values @ ones
+    rows = [np.minimum(values[row], values[row + 1 :]) @ ones for row in range(len(values))]  # the last one is empty
+    lesser = np.concatenate(rows).astype(np.float64)
+    return _ratio(lesser, total[i] + total[j] - lesser)
+
+
+def _weighted_chance(exceeding: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """E min(X, Y) / E max(X, Y) of all pairs of heatmaps, X and Y independent pixels of the two.
+
+    E min(X, Y) is the integral of P(X > t) P(Y > t) over t, and between two codes both are constant.
+    """
+    (m, p), means = values.shape, values.mean(-1, dtype=np.float64)
+    i, j = _pairs(m)
+    scaled = exceeding * np.sqrt(np.diff(VALUES[: exceeding.shape[1] + 1]))
+    lesser = (scaled @ scaled.T)[i, j] / np.float64(p) ** 2
+    return _ratio(lesser, means[i] + means[j] - lesser)
+
+
+def _spearman(ranks: np.ndarray) -> np.ndarray:
+    """The correlation of all pairs of ranks [m, p] with mean 0."""
+    i, j = _pairs(len(ranks))
+    products = (ranks @ ranks.T).astype(np.float64)
+    length = np.sqrt(products.diagonal())
+    return _ratio(products[i, j], length[i] * length[j])
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, NaN where b is 0: a heatmap that says nothing."""
+    return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)

@@ -51,8 +51,8 @@ def top_mask(heatmaps: np.ndarray, fraction: float, ties: str = "share") -> np.n
     k = round(fraction * p)
     threshold = np.partition(heatmaps, p - k, axis=-1)[..., p - k, None]
     above, tied = heatmaps > threshold, heatmaps == threshold
-    share = (k - above.sum(-1, keepdims=True)) / tied.sum(-1, keepdims=True) if ties == "share" else 1.0
-    return (above + tied * share).astype(np.float32)
+    share = (k - above.sum(-1, keepdims=True)) / tied.sum(-1, keepdims=True) if ties == "share" else np.ones(1)
+    return above + tied * share.astype(np.float32)
 
 
 def tied_fraction(masks: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -181,7 +181,15 @@ class Faithfulness(Settings):
 class Agreement(Settings):
     top_fraction: Annotated[float, Field(gt=0, lt=1)]
     ties: Literal["share", "all"]
+    curve: list[Annotated[float, Field(gt=0, lt=1)]]
     bootstrap: Annotated[int, Field(ge=100)]
+
+    @field_validator("curve")
+    @classmethod
+    def _increasing(cls, curve: list[float]) -> list[float]:
+        if not curve or sorted(set(curve)) != curve:
+            raise ValueError(f"expected fractions in increasing order, each once, found {curve}")
+        return curve
 
 
 class Report(Settings):

@@ -1,65 +1,38 @@
 """Compare all networks under one method: heatmaps -> agreement of every pair on every patch."""
 
 from argparse import ArgumentParser, Namespace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from pcam_agreement import agreement, command, heatmap, localisation, params, pcam, store
-
-BLOCK = 64  # patches in memory at once
+from pcam_agreement import agreement, command, comparing, heatmap, localisation, params, pcam, store
 
 
 def main(args: Namespace) -> None:
     settings = params.load(args.params)
     # The networks of the parameters, never the files of the folder: files of dropped networks may still lie there.
-    sets = [store.open_heatmaps(args.heatmaps / f"{network}.h5") for network in settings.networks]
-    index = sets[0].index
-    for network, one in zip(settings.networks, sets, strict=True):
-        if not np.array_equal(one.index, index):
-            raise ValueError(f"{one.path}: {network} was explained on other patches; run explain for all networks.")
-    constant = np.stack([one.constant for one in sets])
+    sets = {network: store.open_heatmaps(args.heatmaps / f"{network}.h5") for network in settings.networks}
+    index = next(iter(sets.values())).index
     split = pcam.read(args.patches, "test")
-    labels, slides = split.labels[index], split.meta["wsi"].to_numpy()[index]
-    fraction, ties = settings.agreement.top_fraction, settings.agreement.ties
+    slides = split.meta["wsi"].to_numpy()[index]
     regions = _regions(split, index)
     bell = localisation.bell(pcam.PATCH, settings.method.centre.sigma)
-    results: dict[str, np.ndarray] = {}
-    blocks = -(-len(index) // BLOCK)
-    for first in tqdm(range(blocks), desc="compare", unit="block", disable=None):
-        # Every so many patches: neighbours are often of one slide, and the null needs others.
-        part = slice(first, None, blocks)
-        heatmaps = np.stack([one.read(part) for one in sets]).astype(np.float32)
-        flat = heatmaps.reshape(*heatmaps.shape[:2], -1)
-        masks = np.stack([heatmap.top_mask(maps, fraction, ties) for maps in flat])
-        found = {
-            **agreement.measure(heatmaps, masks, constant[:, part], fraction),
-            "null_iou": agreement.null_iou(masks, constant[:, part], labels[part], slides[part]),
-            **_each(flat, masks),
-            # The last row is the bell's: what is won by looking at the middle.
-            **_where(np.concatenate([flat, np.broadcast_to(bell, (1, *flat.shape[1:]))]), regions, part),
-        }
-        for name, values in found.items():
-            results.setdefault(name, np.full((len(values), len(index)), np.nan))[:, part] = values
+
+    def each(heatmaps: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        flat = heatmaps.reshape(masks.shape).astype(np.float32)
+        # The last row is the bell's: what is won by looking at the middle.
+        beside = np.concatenate([flat, np.broadcast_to(bell, (1, *flat.shape[1:]))])
+        return {**_each(flat, masks), **_where(beside, {name: region[rows] for name, region in regions.items()})}
+
+    results = comparing.compare(sets, split.labels[index], slides, settings.agreement, each)
     flags = {
-        name: np.stack([one.arrays.get(name, np.zeros(len(index))) for one in sets]).astype(bool)
+        name: np.stack([one.arrays.get(name, np.zeros(len(index))) for one in sets.values()]).astype(bool)
         for name in ("unconverged", "nonfinite")
     }
     store.write_arrays(
         args.agreement,
-        {
-            **results,
-            "index": index,
-            "labels": labels,
-            "slides": np.unique(slides, return_inverse=True)[1],
-            "constant": constant,
-            **flags,
-            "networks": np.array(settings.networks, dtype="S"),
-            "pairs": np.array(list(combinations(range(len(sets)), 2)), np.int64).reshape(-1, 2),
-        },
-        chance_iou=agreement.chance_iou(fraction),
+        {**results, **flags, "networks": np.array(settings.networks, dtype="S")},
+        chance_iou=agreement.chance_iou(settings.agreement.top_fraction),
     )
 
 
@@ -78,13 +51,13 @@ def _regions(split: pcam.Split, index: np.ndarray) -> dict[str, np.ndarray]:
     return regions
 
 
-def _where(maps: np.ndarray, regions: dict[str, np.ndarray], part: slice) -> dict[str, np.ndarray]:
+def _where(maps: np.ndarray, regions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """How much of each of m x n maps [m, n, p] lies in each region of these patches, and the region's own share."""
     found: dict[str, np.ndarray] = {}
     for name, region in regions.items():
-        each = [localisation.localisation(one, region[part]) for one in maps]
+        each = [localisation.localisation(one, region) for one in maps]
         found |= {f"{name}_{measure}": np.stack([one[measure] for one in each]) for measure in localisation.MEASURES}
-        found[f"{name}_share"] = region[part].mean(1, keepdims=True).T
+        found[f"{name}_share"] = region.mean(1, keepdims=True).T
     return found
 
 

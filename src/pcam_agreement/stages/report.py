@@ -9,6 +9,7 @@ import pandas as pd
 
 from pcam_agreement import agreement, command, figures, gate, heatmap, intervals, params, pcam, scores, store, tables
 from pcam_agreement.answer import answer
+from pcam_agreement.between_methods import methods_table
 from pcam_agreement.figures_faithfulness import faithfulness_gains
 
 
@@ -66,6 +67,7 @@ def main(args: Namespace) -> None:
     store.write_table(args.plots / "gaps.csv", all_gaps)
     store.write_table(args.plots / "heatmaps.csv", all_maps)
     store.write_table(args.plots / "localisation.csv", all_where)
+    store.write_table(args.plots / "methods.csv", pd.concat([_methods(name, settings, args.data) for name in networks]))
     store.write_table(args.plots / "scores.csv", pd.DataFrame(found).T.rename_axis("network").reset_index())
     histories = {name: store.read_history(args.data / "training" / name) for name in networks}
     training = pd.concat(histories, names=["network", "epoch"]).reset_index()
@@ -78,6 +80,17 @@ def _faithfulness(method: str, settings: params.Params, data: Path) -> pd.DataFr
     found = {name: store.read_arrays(folder / f"{name}.h5") for name in settings.networks}
     trained = [name for name in settings.networks if settings.network[name].epochs]
     return gate.faithfulness_table(method, found, trained, settings.agreement.bootstrap, settings.seed)
+
+
+def _methods(network: str, settings: params.Params, data: Path) -> pd.DataFrame:
+    results = store.read_arrays(data / "agreement_between_methods" / f"{network}.h5")
+    compared = [name.decode() for name in results["methods"]]
+    if compared != settings.methods:
+        raise ValueError(f"{network} was compared for {compared}, not {settings.methods}; run dvc repro.")
+    no_twins: list = [[] for _ in results["iou"]]
+    draws, seed = settings.agreement.bootstrap, settings.seed
+    found = intervals.estimate(results["iou"], results["null_iou"], results["slides"], no_twins, draws, seed)
+    return methods_table(network, results, settings.methods, found)
 
 
 def _roc(network: str, data: Path) -> pd.DataFrame:

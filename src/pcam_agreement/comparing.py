@@ -1,0 +1,106 @@
+"""Sets of heatmaps of the same patches, streamed from disk: the agreement of every pair on every patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from os import cpu_count
+from threading import local
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from pcam_agreement import agreement, heatmap, params, pcam, store
+
+BLOCK = 256  # patches in memory at once, of every set and in every thread
+RUN = 32  # patches that are read in one go
+Arrays = dict[str, np.ndarray]
+
+
+def compare(
+    sets: Mapping[str, store.Heatmaps],
+    labels: np.ndarray,
+    slides: np.ndarray,
+    settings: params.Agreement,
+    each: Callable[[np.ndarray, np.ndarray, np.ndarray], Arrays] = lambda heatmaps, masks, rows: {},
+) -> Arrays:
+    """What `agreement.measure` and `agreement.null_iou` say of all pairs of m sets on n patches, and of what.
+
+    labels, slides: of the patches [n]. each: more to measure, from float16 heatmaps [m, g, h, w], masks [m, g, p] and
+    the rows [g] of some patches, to arrays [..., g]. The partners of a patch in the null are the same for all pairs:
+    `agreement.groups` of a block of patches from all over the set. Also in the answer: index, labels, slides
+    (numbered), constant, pairs, and the fractions of curve_iou as `curve`.
+
+    Raises ValueError where the sets are of different patches.
+    """
+    index = next(iter(sets.values())).index
+    for name, one in sets.items():
+        if not np.array_equal(one.index, index):
+            raise ValueError(f"{one.path}: {name} was explained on other patches; run explain for all networks.")
+    constant = np.stack([one.constant for one in sets.values()])
+    slides = np.unique(slides, return_inverse=True)[1]
+    fraction, ties = settings.top_fraction, settings.ties
+
+    def work(heatmaps: np.ndarray, rows: np.ndarray) -> Arrays:
+        found = agreement.measure(heatmaps, constant[:, rows], fraction, ties, settings.curve)
+        for group in agreement.groups(labels[rows], slides[rows]):
+            part, own = heatmaps[:, group], rows[group]
+            masks = np.stack([_masks(one, fraction, ties) for one in part])
+            null = agreement.null_iou(masks, constant[:, own], labels[own], slides[own])
+            for name, values in {"null_iou": null, **each(part, masks, own)}.items():
+                found.setdefault(name, np.empty((*values.shape[:-1], len(rows))))[..., group] = values
+        return found
+
+    return {
+        **stream(list(sets.values()), work),
+        "index": index,
+        "labels": labels,
+        "slides": slides,
+        "constant": constant,
+        "pairs": np.array(list(combinations(range(len(sets)), 2)), np.int64).reshape(-1, 2),
+        "curve": np.array(settings.curve),
+    }
+
+
+def _masks(heatmaps: np.ndarray, fraction: float, ties: str) -> np.ndarray:
+    """`heatmap.top_mask` of float16 heatmaps [n, h, w]; NumPy selects integers of 32 bits several times faster."""
+    return heatmap.top_mask(agreement.codes(heatmaps).reshape(len(heatmaps), -1).astype(np.int32), fraction, ties)
+
+
+def stream(sets: list[store.Heatmaps], work: Callable[[np.ndarray, np.ndarray], Arrays]) -> Arrays:
+    """`work` on all patches, a block at a time, as one: float32, patches last, in their order.
+
+    work: of float16 heatmaps [m, b, h, w] and their rows [b], to arrays [..., b]; on as many threads as there are
+    cores, its heatmaps are only there until it returns. Memory does not grow with the patches but for the answer.
+    """
+    count = len(sets[0].index)
+    parts, results = blocks(count), {}
+    longest = max(sum(run.stop - run.start for run in runs) for runs in parts)
+    own = local()  # a buffer for every thread, since fresh memory costs as much as reading
+
+    def block(runs: list[slice]) -> tuple[np.ndarray, Arrays]:
+        rows = np.concatenate([np.arange(run.start, run.stop) for run in runs])
+        if not hasattr(own, "buffer"):
+            own.buffer = np.empty((len(sets), longest, pcam.PATCH, pcam.PATCH), np.float16)
+        heatmaps = own.buffer[:, : len(rows)]
+        for one, out in zip(sets, heatmaps, strict=True):
+            one.read_runs(runs, out)
+        return rows, work(heatmaps, rows)
+
+    # A thread a block: those of the linear algebra would only wait for each other.
+    with threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as pool:
+        for rows, found in tqdm(pool.map(block, parts), "compare", len(parts), unit="block", disable=None):
+            for name, values in found.items():
+                if name not in results:
+                    results[name] = np.full((*values.shape[:-1], count), np.nan, np.float32)
+                results[name][..., rows] = values
+    return results
+
+
+def blocks(count: int) -> list[list[slice]]:
+    """Patches 0 to count - 1 in blocks of about BLOCK: runs from all over, since neighbours are often of one slide."""
+    runs = [slice(start, min(start + RUN, count)) for start in range(0, count, RUN)]
+    number = -(-count // BLOCK)
+    return [runs[first::number] for first in range(number)]
