@@ -18,7 +18,7 @@ PATCHES = 7
 
 
 def write(path: Path, index: np.ndarray, seed: int) -> np.ndarray:
-    """Heatmaps as explain writes them, with ties; the first one says nothing."""
+    """Heatmaps as explain writes them, with ties; the first one says nothing. The first three again, upside down."""
     random = np.random.default_rng(seed)
     maps, constant = heatmap.normalise(
         np.floor(random.exponential(3, size=(len(index), 96, 96))) * (index > index[0])[:, None, None]
@@ -26,7 +26,10 @@ def write(path: Path, index: np.ndarray, seed: int) -> np.ndarray:
     heatmaps = maps.astype(np.float16)
     chunk = {"index": index, "heatmaps": heatmaps, "logits": np.zeros(len(index), np.float32)}
     path.parent.mkdir(exist_ok=True)
-    store.write_chunk(path.with_suffix(".npz"), {**chunk, "constant": constant, "nonfinite": constant})
+    chunk |= {"constant": constant, "nonfinite": constant}
+    both = {name: np.concatenate([values, values[:3]]) for name, values in chunk.items()}
+    both["heatmaps"][-3:] = both["heatmaps"][-3:, ::-1]
+    store.write_chunk(path.with_suffix(".npz"), both)
     store.merge_chunks([path.with_suffix(".npz")], path, len(index), {})
     return heatmaps
 
@@ -63,6 +66,17 @@ def test_several_blocks_give_every_patch_what_one_block_gives(dataset, folder, m
         assert one.keys() == several.keys()
         for name in one.keys() - {"null_iou"}:  # which looks at other patches of its block
             np.testing.assert_array_equal(one[name], several[name], err_msg=name)
+
+
+def test_heatmaps_of_other_draws_are_compared_with_the_first(dataset, folder):
+    run(compare, folder, dataset, folder / "saliency", "found.h5")
+    found = store.read_arrays(folder / "found.h5")["self_iou"]
+    assert found.shape == (len(NETWORKS), PATCHES)
+    assert np.isnan(found[:, [0, *range(3, PATCHES)]]).all()  # says nothing; not repeated
+    for network, own in zip(NETWORKS, found, strict=True):
+        heatmaps = store.open_heatmaps(folder / "saliency" / f"{network}.h5").read(slice(1, 3)).astype(float)
+        masks = (heatmap.top_mask(maps.reshape(2, -1), 0.25) for maps in (heatmaps, heatmaps[:, ::-1]))
+        np.testing.assert_allclose(own[1:3], agreement.overlap(*masks), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 256, 257, 1000, 4096])

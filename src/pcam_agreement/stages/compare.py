@@ -29,11 +29,23 @@ def main(args: Namespace) -> None:
         name: np.stack([one.arrays.get(name, np.zeros(len(index))) for one in sets.values()]).astype(bool)
         for name in ("unconverged", "nonfinite")
     }
+    own = np.stack([_self_iou(one, settings.agreement.top_fraction, settings.agreement.ties) for one in sets.values()])
     store.write_arrays(
         args.agreement,
-        {**results, **flags, "networks": np.array(settings.networks, dtype="S")},
+        {**results, **flags, "self_iou": own, "networks": np.array(settings.networks, dtype="S")},
         chance_iou=agreement.chance_iou(settings.agreement.top_fraction),
     )
+
+
+def _self_iou(one: store.Heatmaps, fraction: float, ties: str) -> np.ndarray:
+    """The IoU [n] of heatmaps with those of the same network and patch from other draws; NaN where there are none."""
+    found, repeated = np.full(len(one.index), np.nan), len(one.repeated)
+    if repeated:
+        maps = np.stack([one.read(slice(repeated)), one.repeated]).reshape(2, repeated, -1).astype(np.float32)
+        says = np.ptp(maps, axis=2).min(0) > 0
+        iou = agreement.overlap(*(heatmap.top_mask(draw, fraction, ties) for draw in maps))
+        found[:repeated] = np.where(says, iou, np.nan)
+    return found
 
 
 def _each(maps: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
