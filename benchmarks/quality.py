@@ -4,8 +4,8 @@ python benchmarks/quality.py --network resnet34 [--methods lime kernel_shap inte
 
 LIME and KernelSHAP: the time until the masks (top quarter) of other draws have a mean IoU of 0.9 with each other.
 Integrated gradients: until they have a mean IoU of 0.95 with those of 1,024 nodes. Each tool at the cheapest setting
-that gets there; all share superpixels, fill, kernel, ridge, network and batch size. Captum and the lime package get the
-network as it was trained, ours has its batch norms folded (`networks.load`), and also runs in bf16 where that is faster.
+that gets there; all share superpixels, fill, kernel, ridge, network and batch size. The network has its batch norms
+folded for ours (`networks.load`), as it was trained for the others; ours also runs in bf16 where that is faster.
 """
 
 from __future__ import annotations
