@@ -17,7 +17,7 @@ from pcam_agreement.synthetic import MARGIN, SIDE, Key
 
 CELLS = (SIDE - 2 * MARGIN) // pcam.PATCH  # patches a side of a slide: here they do not overlap
 RADIUS = 13  # pixels, of a cue
-PALE, DARK = 0.1, 2.0  # loads of its stain in a cue; the other stain is missing there
+PALE, DARK = 0.1, 2.0  # loads of its own stain in a cue; the other stain is pale there
 CUES = ("cue_one", "cue_two")  # columns of meta, and 1 and 2 in the mask
 # Around the middle of a cue, each [s, s]: pixels as complex numbers, how much of the tissue is covered, how dark the
 # cues are. Cue one is seven discs of haematoxylin alone, cue two three rings of eosin alone.
@@ -66,7 +66,7 @@ def patches(key: Key, n: int) -> np.ndarray:
         window = slice(y - RADIUS, y + RADIUS + 1), slice(x - RADIUS, x + RADIUS + 1)
         own, other, dark = ((haematoxylin, eosin, DISCS), (eosin, haematoxylin, RINGS))[which]
         own[window] += COVER * (PALE + (DARK - PALE) * dark - own[window])
-        other[window] *= 1 - COVER
+        other[window] += COVER * (PALE - other[window])
     return synthetic.crops(synthetic.develop(rng, haematoxylin, eosin), corners)
 
 
