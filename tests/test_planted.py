@@ -1,13 +1,20 @@
 """Planted truth: networks that can only use one cue agree, networks that use different ones do not, at equal AUROC."""
 
+from argparse import Namespace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from pcam_agreement import agreement, heatmap, intervals, params, pcam, planted, synthetic, tables
+from pcam_agreement import agreement, heatmap, intervals, params, pcam, planted, store, synthetic, tables
+from pcam_agreement.stages import compare, evaluate, explain, fetch, train
+from test_synthetic import colours
 
 ROOT = Path(__file__).parents[1]
 TRAIN, TEST = (0, 0, 0), (0, 2, 0)
@@ -32,12 +39,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw["data"]["planted"] = {"slides": {"train": 8, "valid": 1, "test": 8}, "patches_per_slide": 96}
     raw["train"].update(lr=3e-3, epochs=4, fraction=1.0, batch_size=16, stain_jitter=0.0)
     raw["network"] = {
-        "one": network("test_efficientnet", "cue_one", 0),
-        "one_twin": network("test_efficientnet", "cue_one", 1),
-        "one_other": network("test_byobnet", "cue_one", 0),
-        "two": network("test_efficientnet", "cue_two", 0),
-        "two_twin": network("test_efficientnet", "cue_two", 1),
-        "untrained": network("test_efficientnet", "label", 2, epochs=0),
+        "one": network("test_byobnet", "cue_one", 0),
+        "one_twin": network("test_byobnet", "cue_one", 1),
+        "one_other": network("test_efficientnet", "cue_one", 0),
+        "two": network("test_byobnet", "cue_two", 0),
+        "two_twin": network("test_byobnet", "cue_two", 1),
+        "untrained": network("test_byobnet", "label", 2, epochs=0),
     }
     raw["networks"], raw["methods"] = list(raw["network"]), ["occlusion"]
     raw["explain"].update(patches=48)
@@ -50,6 +57,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(folder: Path) -> params.Params:
     return params.load(folder / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path, settings: params.Params) -> Path:
+    """What the stages, as they are, make of these settings: data/ of a run."""
+    data, file = folder / "data", folder / "params.yaml"
+    patches, method = data / "patches", settings.methods[0]
+
+    def run(stage, **arguments: object) -> None:
+        stage.main(Namespace(params=file, **arguments))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCAM_AGREEMENT_WORK", str(folder / "work"))
+        run(fetch, out=patches)
+        for name in settings.networks:
+            network = {"patches": patches, "checkpoint": data / f"{name}.safetensors"}
+            run(train, network=name, history=data / "training" / name, **network)
+            run(evaluate, predictions=data / f"{name}.h5", scores=data / f"{name}.json", **network)
+            run(explain, method=method, network=name, heatmaps=data / "heatmaps" / f"{name}.h5", **network)
+        run(compare, patches=patches, heatmaps=data / "heatmaps", agreement=data / "agreement.h5")
+    return data
 
 
 def level(networks: dict[str, params.Network], a: str, b: str) -> str:
@@ -129,3 +157,30 @@ def test_more_patches_than_a_slide_has_are_refused(tmp_path: Path):
     slides = params.SplitSlides(train=1, valid=1, test=1)
     with pytest.raises(ValueError, match="patches_per_slide of at most 100, found 101; use more slides"):
         planted.generate(tmp_path, params.Synthetic(slides=slides, patches_per_slide=101), seed=0)
+
+
+@pytest.mark.slow
+def test_networks_of_one_cue_agree_and_networks_of_different_cues_do_not_though_all_perform_alike(data, settings):
+    scores = {name: store.read_json(data / f"{name}.json")["auroc"] for name in settings.networks}
+    assert min(scores[name] for name, network in settings.network.items() if network.epochs) > 0.95, scores
+    results = store.read_arrays(data / "agreement.h5")
+    found = normalised(results["iou"], results["null_iou"], results["slides"], settings.network)
+    said = {f"{a} ~ {b}": round(float(value), 3) for (a, b), value in found.items()}
+    print(scores, said)
+    for (a, b), value in found.items():
+        match level(settings.network, a, b):
+            case "same":
+                assert value >= 0.8, said
+            case "different":
+                assert value <= 0.2, said
+            case "untrained" if np.isfinite(value):
+                assert abs(value) <= 0.2, said
+
+
+@pytest.mark.slow
+def test_colour_alone_tells_neither_cue(data):
+    train, test = pcam.read(data / "patches", "train"), pcam.read(data / "patches", "test")
+    for cue in planted.CUES:
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        probe.fit(colours(train), train.meta[cue])
+        assert roc_auc_score(test.meta[cue], probe.decision_function(colours(test))) < 0.75
