@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pcam_agreement import inference, networks, params, pcam, store
-from pcam_agreement.training import Learner, train
+from pcam_agreement.training import Learner, learnt_labels, train
 
 CPU = torch.device("cpu")
 
@@ -86,6 +86,25 @@ def test_training_stops_early_when_validation_does_not_improve(network, dataset,
 def test_the_optimiser_is_the_one_that_was_asked_for(network, name, kind):
     settings = network.model_copy(update={"optimiser": name, "schedule": "constant"})
     assert type(Learner(built(settings), settings).configure_optimizers()["optimizer"]) is kind
+
+
+def test_a_label_is_the_split_s_own_or_a_true_or_false_column_of_meta(dataset):
+    split = pcam.read(dataset, "train")
+    np.testing.assert_array_equal(learnt_labels(split, "label"), split.labels)
+    np.testing.assert_array_equal(learnt_labels(split, "tumor_patch"), split.meta["tumor_patch"])
+    assert (learnt_labels(split, "tumor_patch") != split.labels).any()
+    with pytest.raises(ValueError, match=r"unknown train\.label 'tumour_patch'; did you mean tumor_patch\?"):
+        learnt_labels(split, "tumour_patch")
+    with pytest.raises(ValueError, match=r"unknown train\.label .wsi.; known: label, tumor_patch, center_tumor_patch"):
+        learnt_labels(split, "wsi")
+
+
+def test_a_network_learns_the_label_that_was_asked_for(network, dataset, tmp_path):
+    for label in ("label", "tumor_patch"):
+        fit(network.model_copy(update={"label": label, "epochs": 1}), dataset, tmp_path / label)
+    one, other = (store.read_history(tmp_path / label / "history") for label in ("label", "tumor_patch"))
+    assert (one["train/loss"] != other["train/loss"]).all()
+    assert (one["valid/auroc"] != other["valid/auroc"]).all()
 
 
 def test_a_last_batch_of_one_patch_is_no_trouble(network, dataset, tmp_path):

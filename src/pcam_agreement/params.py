@@ -55,13 +55,15 @@ class Folder(Settings):
 
 
 class Data(Settings):
-    source: Literal["synthetic", "pcam", "folder"]
+    source: Literal["synthetic", "planted", "pcam", "folder"]
     synthetic: Synthetic
+    planted: Synthetic
     pcam: PCam
     folder: Folder
 
 
 class Training(Settings):
+    label: str  # `label` or a column of meta that is true or false
     weights: str  # default, none or the path of a state dict
     freeze: bool
     input: Literal["native", "architecture"]

@@ -71,7 +71,7 @@ class Split:
     """One split, checked: the patches stay on disk until they are indexed.
 
     patches: uint8 [N, 96, 96, 3], memory-mapped and read-only; labels: uint8 [N] of 0 and 1;
-    meta: N rows of META_COLUMNS; masks: uint8 [N, 96, 96] of 0 and 1 (tumour), or None.
+    meta: N rows of META_COLUMNS, perhaps of more; masks: uint8 [N, 96, 96], 0 where there is no tumour, or None.
     """
 
     name: str
@@ -130,7 +130,7 @@ def write(
         _write_blocks(
             folder / file_name(name, "mask"), "mask", (n, PATCH, PATCH, 1), (block[..., None] for block in masks)
         )
-    meta[list(META_COLUMNS)].to_csv(folder / file_name(name, "meta"))
+    meta.to_csv(folder / file_name(name, "meta"))
 
 
 def draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -64,9 +64,26 @@ def generate(folder: Path, settings: params.Synthetic, seed: int) -> None:
     A slide belongs to one split, gives `patches_per_slide` patches and depends on the seed, its split and its number
     alone. Raises ValueError where a slide has no room for that many patches.
     """
+    write_slides(folder, settings, seed, "synthetic", MOST_PATCHES, rows, patches, masks)
+
+
+def write_slides(
+    folder: Path,
+    settings: params.Synthetic,
+    seed: int,
+    source: str,
+    most: int,
+    rows: Callable[[Key, int], pd.DataFrame],
+    patches: Callable[[Key, int], np.ndarray],
+    masks: Callable[[Key, int], np.ndarray],
+) -> None:
+    """Write all splits from what three functions, of a slide's key and number of patches (at most `most`), say of it.
+
+    They run in processes of their own. Raises ValueError as `generate` does.
+    """
     n = settings.patches_per_slide
-    if n > MOST_PATCHES:
-        raise ValueError(f"expected patches_per_slide of at most {MOST_PATCHES}, found {n}; use more slides.")
+    if n > most:
+        raise ValueError(f"expected patches_per_slide of at most {most}, found {n}; use more slides.")
     slides = [getattr(settings.slides, name) for name in pcam.SPLITS]
     workers = min(os.cpu_count() or 1, sum(slides))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,)) as pool:
@@ -75,7 +92,7 @@ def generate(folder: Path, settings: params.Synthetic, seed: int) -> None:
             meta = pd.concat(_in_order(pool, rows, keys, n), ignore_index=True)
             labels = meta["center_tumor_patch"].to_numpy(np.uint8)
             drawn = _in_order(pool, patches, keys, n)
-            blocks = tqdm(drawn, f"synthetic {name}", len(keys), unit="slide", disable=None)
+            blocks = tqdm(drawn, f"{source} {name}", len(keys), unit="slide", disable=None)
             pcam.write(folder, name, blocks, labels, meta, _in_order(pool, masks, keys, n))
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from pcam_agreement import networks, pcam
+from pcam_agreement import networks, params, pcam
 from pcam_agreement.augmentation import augment
 from pcam_agreement.params import Network
 
@@ -31,15 +31,15 @@ PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mi
 class Patches(Dataset):
     """Patches and labels by index, a batch at a time: uint8 [b, 96, 96, 3] as they lie in the file."""
 
-    def __init__(self, split: pcam.Split, index: np.ndarray) -> None:
-        self.split, self.index = split, index
+    def __init__(self, split: pcam.Split, labels: np.ndarray, index: np.ndarray) -> None:
+        self.split, self.labels, self.index = split, labels, index
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitems__(self, items: Sequence[int]) -> tuple[Tensor, Tensor]:
         chosen = self.index[items]
-        return torch.from_numpy(self.split.patches[chosen]), torch.from_numpy(self.split.labels[chosen])
+        return torch.from_numpy(self.split.patches[chosen]), torch.from_numpy(self.labels[chosen])
 
 
 class Shuffled(Sampler[int]):
@@ -159,6 +159,15 @@ class History(Callback):
             self.live.next_step()
 
 
+def learnt_labels(split: pcam.Split, name: str) -> np.ndarray:
+    """What a network learns, uint8 [N] of 0 and 1: `label`, the split's own, or a column of meta that is true or false.
+
+    Raises ValueError where there is no such column.
+    """
+    known = {"label": split.labels, **split.meta.select_dtypes(bool)}
+    return np.asarray(params.named("train.label", name, known), np.uint8)
+
+
 def train(settings: Network, device: str, patches: Path, checkpoint: Path, history: Path, work: Path) -> None:
     """Train one network and write its best checkpoint and its history; continue what `work` holds.
 
@@ -167,21 +176,22 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
     """
     on = networks.device(device)
     train_split, valid_split = pcam.read(patches, "train"), pcam.read(patches, "valid")
-    index = pcam.draw(train_split.labels, max(1, round(settings.fraction * len(train_split.labels))), settings.seed)
+    labels, valid_labels = (learnt_labels(split, settings.label) for split in (train_split, valid_split))
+    index = pcam.draw(labels, max(1, round(settings.fraction * len(labels))), settings.seed)
     seed_everything(settings.seed, verbose=False)
     learner = Learner(networks.build(settings.architecture, settings.weights, settings.input), settings)
     if settings.freeze:
         learner.classifier.freeze()
     batch = settings.batch_size
     train_loader = DataLoader(
-        Patches(train_split, index),
+        Patches(train_split, labels, index),
         batch,
         sampler=Shuffled(len(index), settings.seed),
         collate_fn=lambda items: items,
         drop_last=len(index) % batch == 1,  # batch norm cannot be trained on one patch
     )
-    everything = np.arange(len(valid_split.labels))
-    valid_loader = DataLoader(Patches(valid_split, everything), batch, collate_fn=lambda items: items)
+    valid_patches = Patches(valid_split, valid_labels, np.arange(len(valid_labels)))
+    valid_loader = DataLoader(valid_patches, batch, collate_fn=lambda items: items)
     best = ModelCheckpoint(
         work,
         "best",

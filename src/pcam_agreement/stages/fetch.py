@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pcam_agreement import command, image_folder, params, pcam, synthetic, zenodo
+from pcam_agreement import command, image_folder, params, pcam, planted, synthetic, zenodo
 
 
 def main(args: Namespace) -> None:
@@ -18,6 +18,8 @@ def main(args: Namespace) -> None:
         match settings.data.source:
             case "synthetic":
                 synthetic.generate(partial, settings.data.synthetic, settings.seed)
+            case "planted":
+                planted.generate(partial, settings.data.planted, settings.seed)
             case "pcam":
                 zenodo.fetch_pcam(partial, settings.data.pcam, pcam.PUBLISHED)
             case "folder":
