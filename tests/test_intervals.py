@@ -111,7 +111,7 @@ def test_normalised_agreement_is_0_at_the_null_and_1_at_the_ceiling():
     low, high = found.interval("normalised")
     assert (low[:3] < found.normalised[:3]).all()
     assert (found.normalised[:3] < high[:3]).all()
-    assert found.undefined == ["", "", "", "is a ceiling", "is a ceiling"]
+    assert found.undefined == ["", "", "", "a ceiling itself", "a ceiling itself"]
     j, j0 = np.nanmean(iou, 1), np.nanmean(null, 1)
     assert found.normalised[1] == pytest.approx((j[1] - j0[1]) / ((j[3] + j[4]) / 2 - j0[1]))
     some = np.array([True, True, False, False, False])
@@ -123,10 +123,15 @@ def test_agreement_that_cannot_be_normalised_says_why():
     iou, null, slides = agreement_of([0.3, 0.3, 0.3, 0.2], [0.2] * 4)
     iou[1], null[1] = np.nan, np.nan
     found = intervals.estimate(iou, null, slides, [[], [[3]], [[3]], [[3]]], 500, 0)
-    assert found.undefined == ["no twin", "no patch", "ceiling reaches null", "is a ceiling"]
+    assert found.undefined == [
+        "neither network has a twin",
+        "no patch on which both say something",
+        "twins share no more than by habit",
+        "a ceiling itself",
+    ]
     assert np.isnan(found.normalised).all()
     alone = intervals.estimate(iou, np.full_like(null, np.nan), slides * 0, [[[3]]] * 3 + [[]], 500, 0)
-    assert alone.undefined == ["one slide"] * 3 + ["no twin"]
+    assert alone.undefined == ["all patches are of one slide"] * 3 + ["neither network has a twin"]
     assert all(np.isnan(bound).all() for bound in alone.interval("iou"))
 
 

@@ -7,9 +7,10 @@ import textwrap
 import pandas as pd
 
 ENOUGH_SLIDES = 10
+FEW_PATCHES = 20
 
 
-def answer(summary: dict, pairs: pd.DataFrame, fraction: float) -> str:
+def answer(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame, curve: pd.DataFrame, fraction: float) -> str:
     """A page in Markdown: the answer by method, what it rests on, and what it cannot say."""
     aurocs = summary["auroc"]
     trained = set(pairs.loc[pairs["kind"] != "floor", ["network_a", "network_b"]].to_numpy().ravel())
@@ -23,9 +24,15 @@ def answer(summary: dict, pairs: pd.DataFrame, fraction: float) -> str:
             "",
         ]
     for method, found in summary["agreement"].items():
-        lines += [f"- **{method}**: {_of_method(found, summary['auroc_gap'][method])}"]
+        text = _of_method(found, summary["auroc_gap"][method])
+        if found["iou"] is not None:
+            own = [
+                table[(table["method"] == method) & (table["kind"] == "trained")] for table in (pairs, strata, curve)
+            ]
+            text = " ".join(filter(None, [text, _of_bands(own[0]), _of_strata(own[1]), _of_curve(own[2])]))
+        lines += [f"- **{method}**: {text}"]
     lines += ["", "## What this cannot say", ""]
-    lines += [f"- {limit}" for limit in _limits(summary, pairs)]
+    lines += [f"- {limit}" for limit in _limits(summary, pairs, strata)]
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line)) + "\n"
 
 
@@ -66,12 +73,47 @@ def _of_normalised(found: dict) -> str:
     return text + "something about the patch, but less than two trainings of one architecture."
 
 
+def _of_bands(pairs: pd.DataFrame) -> str:
+    """How many pairs stand out where all are judged at once."""
+    if pairs["excess_band_low"].isna().all():
+        return "Which pairs stand out, the slides cannot say."
+    text = f"All {len(pairs)} pairs judged at once, {(pairs['excess_band_low'] > 0).sum()} surely share more than their null"
+    if pairs["above_floor"].isna().all():
+        return text + "."
+    return text + f", and {(pairs['above_floor_band_low'] > 0).sum()} exceed it by more than untrained networks do."
+
+
+def _of_strata(strata: pd.DataFrame) -> str:
+    """Whether they agree more where they are right."""
+    rows = strata[(strata["network_a"] == "all") & (strata["patches"] > 0)].set_index("stratum")
+    words = {"both right": "both are right", "one right": "one is right", "none right": "none is right"}
+    sentences = []
+    for label in ("tumour", "normal"):
+        shares = [
+            f"{rows['iou'][f'{label}, {name}']:.3f} where {word} ({rows['patches'][f'{label}, {name}']} patches)"
+            for name, word in words.items()
+            if f"{label}, {name}" in rows.index
+        ]
+        if shares:
+            sentences.append(f"On {label} patches they share {', '.join(shares)}.")
+    return " ".join(sentences)
+
+
+def _of_curve(curve: pd.DataFrame) -> str:
+    """Whether they agree on the most important pixels of all."""
+    kappa = curve.groupby("fraction")["kappa"].mean().dropna()
+    if len(kappa) < 2:
+        return ""
+    few, many = kappa.index[[0, -1]]
+    return f"Kappa (0: chance) is {kappa[few]:.3f} for the top {few:.0%} of the pixels and {kappa[many]:.3f} for {many:.0%}."
+
+
 def _interval(found: dict, name: str, form: str = ".3f") -> str:
     low, high = found[f"{name}_low"], found[f"{name}_high"]
     return "" if low is None else f" (95 % interval {low:{form}} to {high:{form}})"
 
 
-def _limits(summary: dict, pairs: pd.DataFrame) -> list[str]:
+def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame) -> list[str]:
     limits = ["Agreement says that networks look at the same place, not that the place is right."]
     slides = summary["explained_slides"]
     if slides < 2:
@@ -81,13 +123,18 @@ def _limits(summary: dict, pairs: pd.DataFrame) -> list[str]:
     lacking = pairs[(pairs["kind"] == "trained") & pairs["normalised"].isna()]
     for reason, group in lacking.groupby("undefined"):
         named = sorted(set(group["network_a"] + " ~ " + group["network_b"]))
-        limits.append(f"A is undefined ({reason}) for {', '.join(named)}.")
+        limits.append(f"A is undefined for {', '.join(named)}: {reason}.")
     weak = [name for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None]
     if weak:
         count = max(gap["architectures"] for gap in summary["auroc_gap"].values())
         limits.append(
             f"{count} architectures are too few for any correlation of performance and agreement to be significant."
         )
+    rare = strata[
+        (strata["network_a"] == "all") & (strata["kind"] == "trained") & strata["patches"].between(1, FEW_PATCHES)
+    ]
+    if not rare.empty:
+        limits.append("Numbers of strata with few patches are uncertain; plots/strata.csv has their intervals.")
     for name, gap in summary["auroc_gap"].items():
         if gap["critical_rho"] is not None:
             limits.append(f"Under {name}, only a rank correlation of {gap['critical_rho']:.2f} or more is significant.")

@@ -75,17 +75,17 @@ def estimate(
     for pair, groups in enumerate(ceilings):
         reason = ""
         if not groups:
-            reason = "no twin"
+            reason = "neither network has a twin"
         elif any(pair in group for group in groups):
-            reason = "is a ceiling"
+            reason = "a ceiling itself"
         elif np.isnan(means[[pair, k + pair]]).any():
-            reason = "one slide" if different < 2 else "no patch"
+            reason = "all patches are of one slide" if different < 2 else "no patch on which both say something"
         else:
             ceiling = np.mean([means[list(group)].mean() for group in groups])
             ceiling_draws = np.mean([drawn[:, list(group)].mean(1) for group in groups], axis=0)
             room = ceiling_draws - drawn[:, k + pair]
             if not interval(room[:, None], different)[0][0] > 0:
-                reason = "ceiling reaches null"
+                reason = "twins share no more than by habit"
             else:
                 normalised[pair] = (means[pair] - means[k + pair]) / (ceiling - means[k + pair])
                 with np.errstate(invalid="ignore", divide="ignore"):
@@ -101,20 +101,25 @@ def estimate(
 
 
 def bootstrap_means(values: np.ndarray, slides: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Means over patches of values [k, n], NaN left out, in `count` bootstrap draws of the slides: [count, k].
+    """Means over patches of values [k, n], NaN left out, in `count` bootstrap draws of the slides: [count, k]."""
+    sums, patches = bootstrap_sums(values, slides, count, seed)
+    with np.errstate(invalid="ignore"):
+        return sums / patches
+
+
+def bootstrap_sums(values: np.ndarray, slides: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over patches of values [k, n], NaN left out, and of how many: [count, k] each, one row a bootstrap draw.
 
     Patches of a slide are alike, so slides are drawn and not patches; to draw patches again within them would count
     the variance within slides twice (Davison and Hinkley 1997, section 3.8). NaN everywhere with one slide only.
     """
     names, place = np.unique(slides, return_inverse=True)
     if len(names) < 2:
-        return np.full((count, len(values)), np.nan)
+        return np.full((count, len(values)), np.nan), np.zeros((count, len(values)))
     finite = np.isfinite(values)
     of_slide = (place == np.arange(len(names))[:, None]).astype(float)  # [slides, n]
-    sums, patches = of_slide @ np.where(finite, values, 0).T, of_slide @ finite.T
     times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), count)
-    with np.errstate(invalid="ignore"):
-        return (times @ sums) / (times @ patches)
+    return times @ (of_slide @ np.where(finite, values, 0).T), times @ (of_slide @ finite.T)
 
 
 def interval(draws: np.ndarray, slides: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +129,7 @@ def interval(draws: np.ndarray, slides: int | np.ndarray) -> tuple[np.ndarray, n
     median to them are lengthened, as Student's t lengthens those of a normal mean. (Hesterberg 2015, arXiv 1411.5279,
     takes outer percentiles instead, but they end at the outermost draw.)
     """
-    return _reach(*_percentiles(draws), slides, NORMAL)
+    return _reach(_percentiles(draws), slides, NORMAL)
 
 
 def band(draws: np.ndarray, slides: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,14 +140,14 @@ def band(draws: np.ndarray, slides: int) -> tuple[np.ndarray, np.ndarray]:
     below 1. With fewer than about ten slides the draws know too little of the extremes of many columns: of 10 columns
     on 6 slides nine in ten runs are covered, not 95 %.
     """
-    low, middle, high = _percentiles(draws)
+    low, middle, high = percentiles = _percentiles(draws)
     known = np.isfinite(middle)
     if not known.any():
         return low, high
     away = draws[:, known] - middle[known]
     arm = np.where(away > 0, (high - middle)[known], (middle - low)[known])
     largest = np.divide(np.abs(away), arm, out=np.zeros_like(away), where=np.isfinite(away) & (arm > 0)).max(1)
-    return _reach(low, middle, high, slides, NORMAL * max(1.0, np.quantile(largest, LEVEL)))
+    return _reach(percentiles, slides, NORMAL * max(1.0, float(np.quantile(largest, LEVEL))))
 
 
 def _percentiles(draws: np.ndarray) -> np.ndarray:
@@ -155,10 +160,9 @@ def _percentiles(draws: np.ndarray) -> np.ndarray:
     return np.where(count > 0.9 * len(draws), below + place % 1 * (above - below), np.nan)
 
 
-def _reach(
-    low: np.ndarray, middle: np.ndarray, high: np.ndarray, slides: int | np.ndarray, deviations: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Arms as long as they would be for this many standard deviations of a normal mean whose variance is known."""
+def _reach(percentiles: np.ndarray, slides: int | np.ndarray, deviations: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the arms end that would be this many standard deviations long, were the slides without number."""
+    low, middle, high = percentiles
     count = np.asarray(slides, float)
     with np.errstate(invalid="ignore", divide="ignore"):
         longer = stats.t.isf(stats.norm.sf(deviations), count - 1) * np.sqrt(count / (count - 1)) / NORMAL
