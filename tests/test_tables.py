@@ -8,7 +8,6 @@ import pytest
 
 from pcam_agreement import intervals, tables
 from pcam_agreement.agreement import MEASURES
-from pcam_agreement.attribution import METHODS
 
 
 @pytest.fixture
@@ -53,21 +52,6 @@ def test_a_patch_without_a_map_is_left_out_of_the_mean_and_counted(networks):
     own = tables.heatmap_table("lime", found, {name: {} for name in networks})
     assert own["constant"].tolist() == [2, 0, 0, 0]
     assert own["nonfinite"].tolist() == [1, 0, 0, 0]
-
-
-def test_the_table_of_all_methods_fits_a_terminal(networks):
-    table = pd.concat([table_of(method, networks) for method in METHODS])
-    maps = pd.concat(
-        [tables.heatmap_table(method, results(networks), {name: {} for name in networks}) for method in METHODS]
-    )
-    scores = {name: {"auroc": 0.9, "accuracy": 0.8} for name in networks}
-    same = dict.fromkeys(METHODS, estimates(results(networks), networks))
-    text = tables.as_text(tables.summary(scores, table, maps, same, {}, 0.1429), table)
-    assert max(map(len, text.splitlines())) <= 80
-    assert text.count("resnet34 ~ resnet34_twin") > 1  # several blocks
-    for line in text.splitlines():
-        if line.startswith("ceiling"):
-            assert set(line.split()[4:]) == {f"{table.iloc[1]['iou']:.3f}"}
 
 
 def test_a_gap_is_that_of_architectures_and_twins_stand_for_one(networks):

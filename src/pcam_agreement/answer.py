@@ -76,27 +76,26 @@ def _of_normalised(found: dict) -> str:
 def _of_bands(pairs: pd.DataFrame) -> str:
     """How many pairs stand out where all are judged at once."""
     if pairs["excess_band_low"].isna().all():
-        return "Which pairs stand out, the slides cannot say."
-    text = f"All {len(pairs)} pairs judged at once, {(pairs['excess_band_low'] > 0).sum()} surely share more than their null"
-    if pairs["above_floor"].isna().all():
-        return text + "."
-    return text + f", and {(pairs['above_floor_band_low'] > 0).sum()} exceed it by more than untrained networks do."
+        return ""
+    above_null, above_floor = ((pairs[f"{name}_band_low"] > 0).sum() for name in ("excess", "above_floor"))
+    text = f" Judged all at once (95 % bands), {above_null} of the {len(pairs)} pairs share more than their null"
+    if pairs["above_floor"].notna().any():
+        text += f", and {above_floor} exceed it by more than pairs with an untrained network do"
+    return text + "."
 
 
 def _of_strata(strata: pd.DataFrame) -> str:
     """Whether they agree more where they are right."""
     rows = strata[(strata["network_a"] == "all") & (strata["patches"] > 0)].set_index("stratum")
-    words = {"both right": "both are right", "one right": "one is right", "none right": "none is right"}
-    sentences = []
+    text = ""
     for label in ("tumour", "normal"):
         shares = [
-            f"{rows['iou'][f'{label}, {name}']:.3f} where {word} ({rows['patches'][f'{label}, {name}']} patches)"
-            for name, word in words.items()
-            if f"{label}, {name}" in rows.index
+            f"{rows['iou'][name]:.3f} where {count} {verb} right ({rows['patches'][name]} patches)"
+            for count, verb in (("both", "are"), ("one", "is"), ("none", "is"))
+            if (name := f"{label}, {count} right") in rows.index
         ]
-        if shares:
-            sentences.append(f"On {label} patches they share {', '.join(shares)}.")
-    return " ".join(sentences)
+        text += f" On {label} patches they share {', '.join(shares)}." if shares else ""
+    return text
 
 
 def _of_curve(curve: pd.DataFrame) -> str:
@@ -105,7 +104,9 @@ def _of_curve(curve: pd.DataFrame) -> str:
     if len(kappa) < 2:
         return ""
     few, many = kappa.index[[0, -1]]
-    return f"Kappa (0: chance) is {kappa[few]:.3f} for the top {few:.0%} of the pixels and {kappa[many]:.3f} for {many:.0%}."
+    return (
+        f" Kappa (0: chance) is {kappa[few]:.3f} for the top {few:.0%} of the pixels, {kappa[many]:.3f} for {many:.0%}."
+    )
 
 
 def _interval(found: dict, name: str, form: str = ".3f") -> str:

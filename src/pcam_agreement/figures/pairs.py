@@ -138,7 +138,7 @@ def _of_method(pairs: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def _ordered(pairs: pd.DataFrame, measure: str) -> list[str]:
     """Names of the pairs, kind by kind, the highest mean over methods first; the same in all panels."""
-    rank = pairs["kind"].map(list(KINDS).index)
+    rank = pd.Series([list(KINDS).index(kind) for kind in pairs["kind"]], pairs.index, float)
     named = pd.DataFrame(
         {"pair": pairs["network_a"] + " ~ " + pairs["network_b"], "rank": rank, "mean": -pairs[measure]}
     )
@@ -150,7 +150,7 @@ def _lines(methods: list[str], order: list[str]) -> tuple[Figure, list[Axes]]:
     for axis in axes:
         axis.set_yticks(range(len(order)), order, fontsize=8)
         axis.grid(axis="x", alpha=0.3)
-    axes[0].set_ylim(len(order) - 0.5, -0.5)
+    axes[0].set_ylim(max(len(order), 1) - 0.5, -0.5)
     return figure, axes
 
 

@@ -76,7 +76,7 @@ def performance_gaps(gaps: pd.DataFrame, tests: dict[str, dict]) -> Figure:
             offset, side = (5, -5 if below else 5), "top" if below else "bottom"
             axis.annotate(text, at, offset, textcoords="offset points", va=side, fontsize=7)
         axis.axhline(0, color="black", ls=":", lw=1)
-        axis.set_xlim(0, 1.5 * own["auroc_gap"].max() if len(own) else 1)
+        axis.set_xlim(0, max(1.5 * own["auroc_gap"].max(), 1e-3) if len(own) else 1)
         axis.set_xlabel("gap in test AUROC (0: they perform alike)")
         said = "too few pairs" if test["rho"] is None else f"rho {test['rho']:.2f}, p {test['p']:.2f}"
         power = "" if test["critical_rho"] else f"; {test['architectures']} architectures cannot be significant"
