@@ -8,37 +8,53 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import made_up
 from pcam_agreement.answer import answer
+from pcam_agreement.summary import summary
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def run():
-    pairs = pd.read_csv(ROOT / "plots" / "agreement.csv")
-    pairs["undefined"] = pairs["undefined"].fillna("")
-    return json.loads((ROOT / "metrics" / "summary.json").read_text()), pairs
+def run(settings):
+    names = ("resnet34", "densenet121", "alexnet", "resnet34_twin", "inception_v3_untrained")
+    made = made_up.make({name: settings.network[name] for name in names})
+    tables = made.tables
+    few = summary(made.found, tables["agreement"], tables["heatmaps"], made.estimates, made.tests, 1 / 7)
+    return few, tables["agreement"], tables["strata"], tables["curve"]
 
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_committed_page_is_that_of_the_committed_numbers(run):
-    assert (ROOT / "metrics" / "answer.md").read_text() == answer(*run, 0.25)
+def test_the_committed_page_is_that_of_the_committed_numbers():
+    tables = [pd.read_csv(ROOT / "plots" / f"{name}.csv") for name in ("agreement", "strata", "curve")]
+    tables[0]["undefined"] = tables[0]["undefined"].fillna("")
+    few = json.loads((ROOT / "metrics" / "summary.json").read_text())
+    assert (ROOT / "metrics" / "answer.md").read_text() == answer(few, *tables, 0.25)
 
 
-def test_every_decimal_number_on_the_page_is_in_the_summary(run):
-    summary, pairs = run
+def test_every_number_on_the_page_is_in_the_summary_or_a_table(run):
+    few, _, strata, curve = run
 
     def numbers(tree):
-        for value in tree.values() if isinstance(tree, dict) else [tree]:
+        for value in tree.values():
             yield from numbers(value) if isinstance(value, dict) else [value]
 
-    known = {f"{value:.{digits}f}" for value in numbers(summary) if isinstance(value, float) for digits in (2, 3)}
-    found = re.findall(r"-?\d+\.\d+", one_line(answer(summary, pairs, 0.25)))
-    assert len(found) > 15
+    values = [*numbers(few), *strata["iou"], *curve.groupby(["method", "kind", "fraction"])["kappa"].mean()]
+    known = {f"{value:.{digits}f}" for value in values if isinstance(value, float) for digits in (2, 3)}
+    found = re.findall(r"-?\d+\.\d+", one_line(answer(*run, 0.25)))
+    assert len(found) > 25
     assert set(found) <= known
+
+
+def test_the_page_counts_the_pairs_whose_bands_stand_out(run):
+    pairs = run[1]
+    own = (pairs["method"] == "lime") & (pairs["kind"] == "trained")
+    pairs.loc[own, ["excess_band_low", "above_floor_band_low"]] = [[0.1, 0.1]] * 3 + [[0.1, -0.1], [-0.1, -0.1]]
+    said = one_line(answer(*run, 0.25)).split("**lime**")[1]
+    assert "4 of 5 share more than their null, and 3 exceed it by more than pairs with an untrained" in said
 
 
 @pytest.mark.parametrize(
@@ -51,9 +67,9 @@ def test_every_decimal_number_on_the_page_is_in_the_summary(run):
     ],
 )
 def test_an_interval_decides_what_is_said(run, low, high, sentence):
-    summary, pairs = copy.deepcopy(run)
-    summary["agreement"]["lime"].update(normalised_low=low, normalised_high=high)
-    assert sentence in one_line(answer(summary, pairs, 0.25)).split("**lime**")[1]
+    few, *tables = copy.deepcopy(run)
+    few["agreement"]["lime"].update(normalised_low=low, normalised_high=high)
+    assert sentence in one_line(answer(few, *tables, 0.25)).split("**lime**")[1]
 
 
 @pytest.mark.parametrize(
@@ -74,12 +90,12 @@ def test_heatmaps_that_do_not_beat_a_random_place_are_named_uninformative(run, u
 
 
 def test_what_is_undefined_is_said_to_be(run):
-    summary, pairs = copy.deepcopy(run)
+    few, *tables = copy.deepcopy(run)
     nothing = dict.fromkeys(("normalised", "normalised_low", "normalised_high", "null", "ceiling", "iou_low"))
-    summary["agreement"]["lime"].update(nothing)
-    summary["explained_slides"] = 1
-    text = one_line(answer(summary, pairs, 0.25))
+    few["agreement"]["lime"].update(nothing)
+    few["explained_slides"] = 1
+    text = one_line(answer(few, *tables, 0.25))
     assert "between null and ceiling is undefined" in text
     assert "All patches are of one slide: there is no null and no interval." in text
-    summary["agreement"]["lime"]["iou"] = None
-    assert "no pair of trained networks" in answer(summary, pairs, 0.25)
+    few["agreement"]["lime"]["iou"] = None
+    assert "no pair of trained networks" in answer(few, *tables, 0.25)

@@ -6,7 +6,9 @@ import pytest
 from pcam_agreement import intervals, tables
 
 
-@pytest.mark.parametrize(("between", "within", "slides"), [(0.05, 0.1, 20), (0.0, 0.1, 40), (0.05, 0.02, 40)])
+@pytest.mark.parametrize(
+    ("between", "within", "slides"), [(0.05, 0.1, 20), (0.0, 0.1, 40), (0.05, 0.02, 40), (0.05, 0.1, 5)]
+)
 def test_the_interval_covers_the_truth_as_often_as_it_says(between, within, slides):
     random = np.random.default_rng(0)
     covered = 0
@@ -17,6 +19,63 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(between, within, slid
         low, high = intervals.interval(drawn, slides)
         covered += low[0] <= 0.3 <= high[0]
     assert 0.93 <= covered / 800 <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slides", "alike"), [(20, 0.8), (40, 0.3)])
+def test_the_bands_cover_all_pairs_at_once_as_often_as_they_say(slides, alike):
+    random = np.random.default_rng(slides)
+    nulls, truth = np.full(9, 0.2), np.linspace(0.24, 0.4, 9)  # the last is the ceiling of all others
+    inside = dict.fromkeys(("iou", "excess", "normalised"), 0)
+    alone = 0
+    for run in range(500):
+        of_slides = alike**0.5 * random.normal(0, 0.04, slides)
+        of_slides = of_slides + (1 - alike) ** 0.5 * random.normal(0, 0.04, (9, slides))
+        iou = truth[:, None] + np.repeat(of_slides, 4, axis=1) + random.normal(0, 0.05, (9, slides * 4))
+        null = nulls[:, None] + random.normal(0, 0.02, iou.shape)
+        place = np.repeat(np.arange(slides), 4)
+        found = intervals.estimate(iou, null, place, [[[8]]] * 9, 600, run)
+        for name, true in (("iou", truth), ("excess", truth - 0.2), ("normalised", (truth - 0.2) / 0.2)):
+            use = slice(8 if name == "normalised" else 9)
+            (low, high), (band_low, band_high) = found.interval(name), found.band(name)
+            assert (band_low[use] <= low[use]).all()
+            assert (high[use] <= band_high[use]).all()
+            inside[name] += ((band_low[use] <= true[use]) & (true[use] <= band_high[use])).all()
+            alone += name == "iou" and ((low <= true) & (true <= high)).all()
+    assert all(0.93 <= count / 500 <= 0.97 for count in inside.values()), inside
+    assert alone / 500 < 0.9  # the intervals of single pairs do not
+
+
+def test_the_band_of_one_pair_is_its_interval_and_what_is_undefined_has_none():
+    draws = np.random.default_rng(0).gamma(3, size=(5000, 1))  # skewed
+    for bound, alone in zip(intervals.band(draws, 9), intervals.interval(draws, 9), strict=True):
+        np.testing.assert_allclose(bound, alone, rtol=2e-3)
+    with_undefined = np.concatenate([draws, np.full_like(draws, np.nan)], axis=1)
+    low, high = intervals.band(with_undefined, 9)
+    assert np.isfinite([low[0], high[0]]).all()
+    assert np.isnan([low[1], high[1]]).all()
+    assert np.isnan(intervals.band(with_undefined[:, 1:], 9)).all()
+
+
+def test_percentiles_are_those_of_numpy_without_the_draws_that_are_undefined():
+    draws = np.random.default_rng(0).random((500, 3))
+    draws[:40, 1], draws[:60, 2], draws[7, 1] = np.nan, np.nan, np.inf
+    found = intervals._percentiles(draws)
+    np.testing.assert_allclose(found[:, 0], np.quantile(draws[:, 0], [0.025, 0.5, 0.975]))
+    np.testing.assert_allclose(found[:, 1], np.quantile(draws[40:, 1], [0.025, 0.5, 0.975]))
+    assert np.isnan(found[:, 2]).all()
+
+
+def test_what_lies_above_the_floor_is_drawn_with_it():
+    iou, null, slides = agreement_of([0.5, 0.3, 0.34], [0.2] * 3)
+    found = intervals.estimate(iou, null, slides, [[]] * 3, 500, 0)
+    above, draws = found.above(np.array([False, True, True]))
+    excess = iou.mean(1) - null.mean(1)
+    np.testing.assert_allclose(above, excess - excess[1:].mean())
+    low, high = intervals.interval(draws, found.slides)
+    assert low[0] < 0.5 - 0.32 < high[0]
+    assert high[0] - low[0] < 0.05
+    assert np.isnan(found.above(np.zeros(3, bool))[0]).all()
 
 
 def test_bootstrap_means_are_means_over_the_slides_that_were_drawn():
@@ -52,7 +111,7 @@ def test_normalised_agreement_is_0_at_the_null_and_1_at_the_ceiling():
     low, high = found.interval("normalised")
     assert (low[:3] < found.normalised[:3]).all()
     assert (found.normalised[:3] < high[:3]).all()
-    assert found.undefined == ["", "", "", "is a ceiling", "is a ceiling"]
+    assert found.undefined == ["", "", "", "a ceiling itself", "a ceiling itself"]
     j, j0 = np.nanmean(iou, 1), np.nanmean(null, 1)
     assert found.normalised[1] == pytest.approx((j[1] - j0[1]) / ((j[3] + j[4]) / 2 - j0[1]))
     some = np.array([True, True, False, False, False])
@@ -64,10 +123,15 @@ def test_agreement_that_cannot_be_normalised_says_why():
     iou, null, slides = agreement_of([0.3, 0.3, 0.3, 0.2], [0.2] * 4)
     iou[1], null[1] = np.nan, np.nan
     found = intervals.estimate(iou, null, slides, [[], [[3]], [[3]], [[3]]], 500, 0)
-    assert found.undefined == ["no twin", "no patch", "ceiling reaches null", "is a ceiling"]
+    assert found.undefined == [
+        "neither network has a twin",
+        "no patch on which both say something",
+        "twins share no more than by habit",
+        "a ceiling itself",
+    ]
     assert np.isnan(found.normalised).all()
     alone = intervals.estimate(iou, np.full_like(null, np.nan), slides * 0, [[[3]]] * 3 + [[]], 500, 0)
-    assert alone.undefined == ["one slide"] * 3 + ["no twin"]
+    assert alone.undefined == ["all patches are of one slide"] * 3 + ["neither network has a twin"]
     assert all(np.isnan(bound).all() for bound in alone.interval("iou"))
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from pcam_agreement import intervals, tables
 from pcam_agreement.agreement import MEASURES
-from pcam_agreement.attribution import METHODS
 
 
 @pytest.fixture
@@ -55,21 +54,6 @@ def test_a_patch_without_a_map_is_left_out_of_the_mean_and_counted(networks):
     assert own["nonfinite"].tolist() == [1, 0, 0, 0]
 
 
-def test_the_table_of_all_methods_fits_a_terminal(networks):
-    table = pd.concat([table_of(method, networks) for method in METHODS])
-    maps = pd.concat(
-        [tables.heatmap_table(method, results(networks), {name: {} for name in networks}) for method in METHODS]
-    )
-    scores = {name: {"auroc": 0.9, "accuracy": 0.8} for name in networks}
-    same = dict.fromkeys(METHODS, estimates(results(networks), networks))
-    text = tables.as_text(tables.summary(scores, table, maps, same, {}, 0.1429), table)
-    assert max(map(len, text.splitlines())) <= 80
-    assert text.count("resnet34 ~ resnet34_twin") > 1  # several blocks
-    for line in text.splitlines():
-        if line.startswith("ceiling"):
-            assert set(line.split()[4:]) == {f"{table.iloc[1]['iou']:.3f}"}
-
-
 def test_a_gap_is_that_of_architectures_and_twins_stand_for_one(networks):
     aurocs = dict(zip(networks, (0.9, 0.8, 0.96, 0.5), strict=True))
     pairs = table_of("lime", networks)
@@ -82,3 +66,29 @@ def test_a_gap_is_that_of_architectures_and_twins_stand_for_one(networks):
     (row,) = tables.gap_table(pairs, networks, aurocs).to_dict("records")
     assert (row["measure"], row["agreement"]) == ("excess", pytest.approx(trained["excess"].mean()))
     assert tables.gap_test(pd.DataFrame([row]), 0)["p"] is None  # two architectures have one pair
+
+
+def test_the_curve_is_a_mean_over_patches_at_each_fraction(networks):
+    pairs = table_of("lime", networks)
+    ious = np.stack([np.full((6, 4), 0.5 / 1.5), np.full((6, 4), 1.0)])  # chance for one half; then equal masks
+    ious[1, 2, :3], ious[1, 3] = np.nan, np.nan
+    curve = tables.curve_table(pairs, np.array([0.5, 0.1]), ious)
+    half, tenth = (curve[curve["fraction"] == fraction] for fraction in (0.5, 0.1))
+    np.testing.assert_allclose(half["kappa"], 0, atol=1e-12)
+    np.testing.assert_allclose(half["iou"], half["chance"])
+    assert tenth["kappa"].tolist() == pytest.approx([1, 1, 1, np.nan, 1, 1], nan_ok=True)
+    assert tenth["chance"].iloc[0] == pytest.approx(0.1 / 1.9)
+    assert curve["kind"].tolist() == [*pairs["kind"]] * 2
+
+
+def test_what_lies_above_the_floor_is_the_excess_beyond_that_of_untrained_networks(networks):
+    found = results(networks)
+    found["null_iou"] += np.random.default_rng(0).normal(0, 0.01, found["null_iou"].shape)
+    table = table_of("lime", networks, found)
+    floor = table.loc[table["kind"] == "floor", "excess"].mean()
+    np.testing.assert_allclose(table["above_floor"], table["excess"] - floor)
+    for name in ("excess", "above_floor"):
+        assert (table[f"{name}_band_low"] <= table[f"{name}_low"]).all()
+        assert (table[f"{name}_high"] <= table[f"{name}_band_high"]).all()
+    trained_only = {name: networks[name] for name in ("resnet34", "densenet121")}
+    assert table_of("lime", trained_only)["above_floor"].isna().all()

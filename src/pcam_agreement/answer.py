@@ -7,9 +7,10 @@ import textwrap
 import pandas as pd
 
 ENOUGH_SLIDES = 10
+FEW_PATCHES = 20
 
 
-def answer(summary: dict, pairs: pd.DataFrame, fraction: float) -> str:
+def answer(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame, curve: pd.DataFrame, fraction: float) -> str:
     """A page in Markdown: the answer by method, what it rests on, and what it cannot say."""
     aurocs = summary["auroc"]
     trained = set(pairs.loc[pairs["kind"] != "floor", ["network_a", "network_b"]].to_numpy().ravel())
@@ -23,15 +24,20 @@ def answer(summary: dict, pairs: pd.DataFrame, fraction: float) -> str:
             "",
         ]
     for method, found in summary["agreement"].items():
-        lines += [f"- **{method}**: {_of_method(found, summary['auroc_gap'][method])}"]
-    for method, found in summary.get("faithfulness", {}).items():  # absent from summaries of older runs
-        lines += [f"- **{method}**, faithfulness: {_of_faithfulness(found)}"]
+        lines += [f"- **{method}**: {_of_method(found)}"]
+        if found["iou"] is not None:
+            own, of_strata, of_curve = (
+                table[(table["method"] == method) & (table["kind"] == "trained")] for table in (pairs, strata, curve)
+            )
+            more = [_of_bands(own), _of_strata(of_strata), _of_curve(of_curve), _of_gap(summary["auroc_gap"][method])]
+            more.append(_of_faithfulness(summary["faithfulness"][method]))
+            lines += [f"  - {text}" for text in more if text]
     lines += ["", "## What this cannot say", ""]
-    lines += [f"- {limit}" for limit in _limits(summary, pairs)]
+    lines += [f"- {limit}" for limit in _limits(summary, pairs, strata)]
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line)) + "\n"
 
 
-def _of_method(found: dict, gap: dict) -> str:
+def _of_method(found: dict) -> str:
     if found["iou"] is None:
         return "no pair of trained networks that differ in more than the seed could be compared."
     sentences = [
@@ -45,11 +51,6 @@ def _of_method(found: dict, gap: dict) -> str:
         doubt = ", which the interval does not exclude" if inside else ""
         sentences.append(f"With an untrained network they share {found['floor']:.3f} (floor){doubt}.")
     sentences.append(_of_normalised(found))
-    if gap["rho"] is not None:
-        sentences.append(
-            f"Over {gap['architectures']} architectures, the gap in AUROC and agreement have a rank correlation of "
-            f"{gap['rho']:.2f} (p = {gap['p']:.2f})."
-        )
     return " ".join(sentences)
 
 
@@ -66,6 +67,52 @@ def _of_normalised(found: dict) -> str:
     if high >= 1:
         return text + "something about the patch, and perhaps as much as two trainings of one architecture."
     return text + "something about the patch, but less than two trainings of one architecture."
+
+
+def _of_bands(pairs: pd.DataFrame) -> str:
+    """How many pairs stand out where all are judged at once."""
+    if pairs["excess_band_low"].isna().all():
+        return ""
+    above_null, above_floor = ((pairs[f"{name}_band_low"] > 0).sum() for name in ("excess", "above_floor"))
+    text = f"All pairs judged at once (95 % bands), {above_null} of {len(pairs)} share more than their null"
+    if pairs["above_floor"].notna().any():
+        text += f", and {above_floor} exceed it by more than pairs with an untrained network do"
+    return text + "."
+
+
+def _of_strata(strata: pd.DataFrame) -> str:
+    """Whether they agree more where they are right."""
+    rows = strata[(strata["network_a"] == "all") & (strata["patches"] > 0)].set_index("stratum")
+    sentences = []
+    for label in ("tumour", "normal"):
+        shares = [
+            f"{rows['iou'][name]:.3f} where {count} {verb} right ({rows['patches'][name]} patches)"
+            for count, verb in (("both", "are"), ("one", "is"), ("none", "is"))
+            if (name := f"{label}, {count} right") in rows.index
+        ]
+        if shares:
+            sentences.append(f"On {label} patches they share {', '.join(shares)}.")
+    return " ".join(sentences)
+
+
+def _of_curve(curve: pd.DataFrame) -> str:
+    """Whether they agree on the most important pixels of all."""
+    kappa = curve.groupby("fraction")["kappa"].mean().dropna()
+    if len(kappa) < 2:
+        return ""
+    few, many = kappa.index[[0, -1]]
+    text = f"Of the {few:.0%} most important pixels they share a kappa of {kappa[few]:.3f}, of the {many:.0%} most "
+    return f"{text}important {kappa[many]:.3f} (0: chance, whatever the number of pixels)."
+
+
+def _of_gap(gap: dict) -> str:
+    """Whether networks that perform alike agree more."""
+    if gap["rho"] is None:
+        return ""
+    return (
+        f"Over {gap['architectures']} architectures, the gap in AUROC and agreement have a rank correlation of "
+        f"{gap['rho']:.2f} (p = {gap['p']:.2f})."
+    )
 
 
 def _of_faithfulness(found: dict) -> str:
@@ -89,23 +136,26 @@ def _interval(found: dict, name: str, form: str = ".3f") -> str:
     return "" if low is None else f" (95 % interval {low:{form}} to {high:{form}})"
 
 
-def _limits(summary: dict, pairs: pd.DataFrame) -> list[str]:
+def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame) -> list[str]:
     limits = ["Agreement says that networks look at the same place, not that the place is right."]
     slides = summary["explained_slides"]
     if slides < 2:
         limits.append("All patches are of one slide: there is no null and no interval.")
     elif slides < ENOUGH_SLIDES:
-        limits.append(f"{slides} slides are few: intervals are wide, and rest on them being like others.")
+        limits.append(f"{slides} slides are few: intervals are wide, and rest on these slides being like others.")
     lacking = pairs[(pairs["kind"] == "trained") & pairs["normalised"].isna()]
     for reason, group in lacking.groupby("undefined"):
         named = sorted(set(group["network_a"] + " ~ " + group["network_b"]))
-        limits.append(f"A is undefined ({reason}) for {', '.join(named)}.")
+        limits.append(f"A is undefined for {', '.join(named)}: {reason}.")
     weak = [name for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None]
     if weak:
         count = max(gap["architectures"] for gap in summary["auroc_gap"].values())
         limits.append(
             f"{count} architectures are too few for any correlation of performance and agreement to be significant."
         )
+    shown = strata[(strata["network_a"] == "all") & (strata["kind"] == "trained")]
+    if shown["patches"].between(1, FEW_PATCHES - 1).any():
+        limits.append(f"Shares on fewer than {FEW_PATCHES} patches say little; plots/strata.csv has their intervals.")
     for name, gap in summary["auroc_gap"].items():
         if gap["critical_rho"] is not None:
             limits.append(f"Under {name}, only a rank correlation of {gap['critical_rho']:.2f} or more is significant.")
@@ -118,4 +168,5 @@ def _limits(summary: dict, pairs: pd.DataFrame) -> list[str]:
 
 
 def _wrap(line: str) -> list[str]:
-    return textwrap.wrap(line, 100, subsequent_indent="  " if line.startswith("- ") else "") or [""]
+    item = len(line) - len(line.lstrip(" -")) if line.lstrip().startswith("- ") else 0
+    return textwrap.wrap(line, 100, subsequent_indent=" " * item) or [""]

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+NORMAL = stats.norm.ppf((1 + LEVEL) / 2)  # arms of a normal distribution, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,23 @@ class Estimates:
         """The interval [k], [k] of iou, null, excess or normalised of each pair."""
         return interval(self.draws[name], self.slides)
 
+    def band(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The simultaneous band [k], [k] of iou, null, excess or normalised over the pairs that have it."""
+        return band(self.draws[name], self.slides)
+
     def interval_of_mean(self, name: str, pairs: np.ndarray) -> tuple[float, float]:
         """The interval of the mean over these pairs; NaN where there is none."""
         if not pairs.any():
             return np.nan, np.nan
         low, high = interval(self.draws[name][:, pairs].mean(1, keepdims=True), self.slides)
         return float(low[0]), float(high[0])
+
+    def above(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far the excess of each pair lies above the mean excess of these pairs: [k], and of every draw."""
+        excess, draws = self.iou - self.null, self.draws["excess"]
+        if not pairs.any():
+            return np.full_like(excess, np.nan), np.full_like(draws, np.nan)
+        return excess - excess[pairs].mean(), draws - draws[:, pairs].mean(1, keepdims=True)
 
 
 def estimate(
@@ -63,17 +75,17 @@ def estimate(
     for pair, groups in enumerate(ceilings):
         reason = ""
         if not groups:
-            reason = "no twin"
+            reason = "neither network has a twin"
         elif any(pair in group for group in groups):
-            reason = "is a ceiling"
+            reason = "a ceiling itself"
         elif np.isnan(means[[pair, k + pair]]).any():
-            reason = "one slide" if different < 2 else "no patch"
+            reason = "all patches are of one slide" if different < 2 else "no patch on which both say something"
         else:
             ceiling = np.mean([means[list(group)].mean() for group in groups])
             ceiling_draws = np.mean([drawn[:, list(group)].mean(1) for group in groups], axis=0)
             room = ceiling_draws - drawn[:, k + pair]
             if not interval(room[:, None], different)[0][0] > 0:
-                reason = "ceiling reaches null"
+                reason = "twins share no more than by habit"
             else:
                 normalised[pair] = (means[pair] - means[k + pair]) / (ceiling - means[k + pair])
                 with np.errstate(invalid="ignore", divide="ignore"):
@@ -89,32 +101,69 @@ def estimate(
 
 
 def bootstrap_means(values: np.ndarray, slides: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Means over patches of values [k, n], NaN left out, in `count` bootstrap draws of the slides: [count, k].
+    """Means over patches of values [k, n], NaN left out, in `count` bootstrap draws of the slides: [count, k]."""
+    sums, patches = bootstrap_sums(values, slides, count, seed)
+    with np.errstate(invalid="ignore"):
+        return sums / patches
+
+
+def bootstrap_sums(values: np.ndarray, slides: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over patches of values [k, n], NaN left out, and of how many: [count, k] each, one row a bootstrap draw.
 
     Patches of a slide are alike, so slides are drawn and not patches; to draw patches again within them would count
     the variance within slides twice (Davison and Hinkley 1997, section 3.8). NaN everywhere with one slide only.
     """
     names, place = np.unique(slides, return_inverse=True)
     if len(names) < 2:
-        return np.full((count, len(values)), np.nan)
+        return np.full((count, len(values)), np.nan), np.zeros((count, len(values)))
     finite = np.isfinite(values)
-    filled = np.where(finite, values, 0)
-    sums, patches = np.zeros((2, len(names), len(values)))
-    np.add.at(sums, place, filled.T)
-    np.add.at(patches, place, finite.T)
+    of_slide = (place == np.arange(len(names))[:, None]).astype(float)  # [slides, n]
     times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), count)
-    with np.errstate(invalid="ignore"):
-        return (times @ sums) / (times @ patches)
+    return times @ (of_slide @ np.where(finite, values, 0).T), times @ (of_slide @ finite.T)
 
 
-def interval(draws: np.ndarray, slides: int) -> tuple[np.ndarray, np.ndarray]:
-    """The percentile interval of draws [d, k]: low [k], high [k]; NaN where a tenth of the draws or more is NaN.
+def interval(draws: np.ndarray, slides: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of each column of draws [d, k]: low [k], high [k]; NaN where a tenth of its draws or more is NaN.
 
-    With few slides plain percentiles are too narrow; these are Hesterberg's expanded ones (2015, arXiv 1411.5279).
+    slides: that the draws rest on, one number or [k]. With few slides percentiles are too narrow; so the arms from the
+    median to them are lengthened, as Student's t lengthens those of a normal mean. (Hesterberg 2015, arXiv 1411.5279,
+    takes outer percentiles instead, but they end at the outermost draw.)
     """
-    low, high = np.full((2, draws.shape[1]), np.nan)
-    known = np.isfinite(draws).mean(0) > 0.9
-    if known.any():
-        widest = stats.t.ppf((1 + LEVEL) / 2, slides - 1) * (slides / (slides - 1)) ** 0.5
-        low[known], high[known] = np.nanquantile(draws[:, known], stats.norm.cdf([-widest, widest]), axis=0)
-    return low, high
+    return _reach(_percentiles(draws), slides, NORMAL)
+
+
+def band(draws: np.ndarray, slides: int) -> tuple[np.ndarray, np.ndarray]:
+    """Like `interval`, but wide enough that all columns with an interval are inside theirs together.
+
+    The arms of all intervals are lengthened by one factor: of the largest deviation among the columns, each in units
+    of its own arm (max-t, Romano and Wolf 2005, Econometrica 73). It counts how alike the columns are, and is never
+    below 1. With fewer than about ten slides the draws know too little of the extremes of many columns: of 10 columns
+    on 6 slides nine in ten runs are covered, not 95 %.
+    """
+    low, middle, high = percentiles = _percentiles(draws)
+    known = np.isfinite(middle)
+    if not known.any():
+        return low, high
+    away = draws[:, known] - middle[known]
+    arm = np.where(away > 0, (high - middle)[known], (middle - low)[known])
+    largest = np.divide(np.abs(away), arm, out=np.zeros_like(away), where=np.isfinite(away) & (arm > 0)).max(1)
+    return _reach(percentiles, slides, NORMAL * max(1.0, float(np.quantile(largest, LEVEL))))
+
+
+def _percentiles(draws: np.ndarray) -> np.ndarray:
+    """Low, middle and high [3, k] of draws [d, k]; NaN where a tenth of the draws or more is NaN."""
+    finite = np.isfinite(draws)
+    count = finite.sum(0)
+    ordered = np.sort(np.where(finite, draws, np.nan), axis=0)  # NaN last
+    place = np.array([[(1 - LEVEL) / 2], [0.5], [(1 + LEVEL) / 2]]) * np.maximum(count - 1, 0)
+    below, above = (np.take_along_axis(ordered, bound(place).astype(int), 0) for bound in (np.floor, np.ceil))
+    return np.where(count > 0.9 * len(draws), below + place % 1 * (above - below), np.nan)
+
+
+def _reach(percentiles: np.ndarray, slides: int | np.ndarray, deviations: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the arms end that would be this many standard deviations long, were the slides without number."""
+    low, middle, high = percentiles
+    count = np.asarray(slides, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        longer = stats.t.isf(stats.norm.sf(deviations), count - 1) * np.sqrt(count / (count - 1)) / NORMAL
+    return middle - longer * (middle - low), middle + longer * (high - middle)

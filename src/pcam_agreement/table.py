@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pcam_agreement import command, store, tables
+from pcam_agreement import command, store, summary
 
 
 def main(args: Namespace) -> None:
-    print(tables.as_text(store.read_json(args.summary), pd.read_csv(args.agreement)))
+    print(summary.as_text(store.read_json(args.summary), pd.read_csv(args.agreement)))
 
 
 if __name__ == "__main__":

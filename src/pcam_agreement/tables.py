@@ -1,14 +1,15 @@
-"""Long-form tables and the summary of a run, from what the stages wrote: pure data frames, no files."""
+"""Long-form tables of a run, from what the stages wrote: pure data frames, no files."""
 
 from __future__ import annotations
 
-import textwrap
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import leaves_list, linkage
 
-from pcam_agreement.agreement import MEASURES
+from pcam_agreement import intervals
+from pcam_agreement.agreement import MEASURES, chance_iou, kappa
 from pcam_agreement.intervals import Estimates
 from pcam_agreement.localisation import MEASURES as WHERE
 from pcam_agreement.mantel import mantel
@@ -37,29 +38,73 @@ def ceilings(networks: dict[str, Network]) -> list[list[list[int]]]:
     return [[found for name in pair if (found := own(name))] for pair in pairs]
 
 
+def similar_order(pairs: pd.DataFrame, networks: list[str]) -> list[str]:
+    """The networks with those beside each other that agree: average linkage on 1 - mean over methods of the IoU.
+
+    Pairs that were never compared count as sharing nothing.
+    """
+    apart = 1 - pairs.groupby(["network_a", "network_b"])["iou"].mean()
+    condensed = [apart.get(pair, np.nan) for pair in combinations(networks, 2)]
+    tree = linkage(np.nan_to_num(condensed, nan=1.0), "average", optimal_ordering=True)
+    return [networks[place] for place in leaves_list(tree)]
+
+
 def agreement_table(
     method: str, results: dict[str, np.ndarray], networks: dict[str, Network], estimates: Estimates
 ) -> pd.DataFrame:
     """One row a pair: the means over the patches where both heatmaps say something, how many these are, and chance.
 
-    networks: in the order of the results. null: the mean IoU on different patches; excess: iou - null; normalised:
-    excess / (ceiling - null), or why it is undefined; _low and _high: 95 % intervals. The means of a pair without a
-    patch where both say something are NaN.
+    networks: in the order of the results. null: the mean IoU on different patches; excess: iou - null; above_floor:
+    excess less the mean excess of the floor pairs; normalised: excess / (ceiling - null), or why it is undefined.
+    _low and _high: 95 % intervals of the pair alone; _band_low and _band_high: of all pairs of the method at once, to
+    compare them with each other. The means of a pair without a patch where both say something are NaN.
     """
-    bounds = {name: estimates.interval(name) for name in ("iou", "null", "excess", "normalised")}
+    pairs = list(combinations(networks, 2))
+    kinds = [pair_kind(networks[a], networks[b]) for a, b in pairs]
+    above, above_draws = estimates.above(np.array(kinds) == "floor")
+    draws = {**estimates.draws, "above_floor": above_draws}
+    bounds = {}
+    for name in ("iou", "null", "excess", "above_floor", "normalised"):
+        bounds[f"{name}_low"], bounds[f"{name}_high"] = intervals.interval(draws[name], estimates.slides)
+        if name != "null":
+            bounds[f"{name}_band_low"], bounds[f"{name}_band_high"] = intervals.band(draws[name], estimates.slides)
     rows = []
-    for row, (a, b) in enumerate(combinations(networks, 2)):
+    for row, (a, b) in enumerate(pairs):
         used = np.isfinite(results["iou"][row])
         means = {name: results[name][row][used].mean() if used.any() else np.nan for name in MEASURES}
-        kind = pair_kind(networks[a], networks[b])
         null = estimates.null[row]
-        compared = {"null": null, "excess": estimates.iou[row] - null, "normalised": estimates.normalised[row]}
-        for name, (low, high) in bounds.items():
-            compared |= {f"{name}_low": low[row], f"{name}_high": high[row]}
-        names = {"method": method, "network_a": a, "network_b": b, "kind": kind}
+        compared = {
+            "null": null,
+            "excess": estimates.iou[row] - null,
+            "above_floor": above[row],
+            "normalised": estimates.normalised[row],
+        }
+        names = {"method": method, "network_a": a, "network_b": b, "kind": kinds[row]}
         counts = {"patches": used.sum(), "slides": estimates.slides}
-        rows.append({**names, **counts, **means, **compared, "undefined": estimates.undefined[row]})
+        bounded = {name: values[row] for name, values in bounds.items()}
+        rows.append({**names, **counts, **means, **compared, **bounded, "undefined": estimates.undefined[row]})
     return pd.DataFrame(rows)
+
+
+def curve_table(pairs: pd.DataFrame, fractions: np.ndarray, ious: np.ndarray) -> pd.DataFrame:
+    """One row a pair and top fraction: mean IoU, its chance level and kappa, over the patches where both say something.
+
+    pairs: an `agreement_table`; fractions: [f]; ious: [f, pairs, n]. Kappa is what compares fractions: IoU and its
+    chance level grow with the masks.
+    """
+    parts = []
+    for fraction, iou in zip(fractions, ious, strict=True):
+        part = pairs[["method", "network_a", "network_b", "kind"]].copy()
+        part["fraction"], part["iou"], part["chance"] = fraction, row_means(iou), chance_iou(fraction)
+        part["kappa"] = row_means(kappa(iou, fraction))
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def row_means(values: np.ndarray) -> np.ndarray:
+    """Means of the rows of values [k, n], NaN left out; NaN where a row has no other."""
+    count = np.isfinite(values).sum(-1)
+    return np.divide(np.nansum(values, -1), count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def gap_table(pairs: pd.DataFrame, networks: dict[str, Network], aurocs: dict[str, float]) -> pd.DataFrame:
@@ -110,9 +155,9 @@ def gap_test(gaps: pd.DataFrame, seed: int) -> dict:
     return {
         "architectures": len(names),
         "measure": None if gaps.empty else str(gaps["measure"].iloc[0]),
-        "rho": _number(found.rho),
-        "p": _number(found.p),
-        "critical_rho": _number(found.critical),
+        "rho": number(found.rho),
+        "p": number(found.p),
+        "critical_rho": number(found.critical),
     }
 
 
@@ -165,105 +210,6 @@ def localisation_table(method: str, results: dict[str, np.ndarray], networks: li
     return pd.DataFrame(rows)
 
 
-def summary(
-    scores: dict[str, dict[str, float]],
-    pairs: pd.DataFrame,
-    maps: pd.DataFrame,
-    estimates: dict[str, Estimates],
-    gaps: dict[str, dict],
-    chance: float,
-) -> dict:
-    """The few numbers that `dvc exp show` compares; None where there is no such pair, or it is undefined.
-
-    agreement.<method>: iou, kappa and null are means over the pairs of trained networks that differ in more than the
-    seed, normalised over those of them where it is defined; _low and _high are 95 % intervals of these means. chance is
-    the IoU of independent masks; ceiling the mean IoU of pairs that differ in the seed only, floor of pairs with an
-    untrained network; constant and unconverged count heatmaps of all networks. auroc_gap.<method>: see `gap_test`.
-    """
-    agreement = {}
-    for method, group in pairs.groupby("method", sort=False):
-        mean = group.groupby("kind")[["iou", "kappa", "null", "normalised"]].mean()
-        own = maps[maps["method"] == method]
-        trained = (group["kind"] == "trained").to_numpy()
-        of_iou = estimates[str(method)].interval_of_mean("iou", trained)
-        defined = trained & group["normalised"].notna().to_numpy()
-        of_normalised = estimates[str(method)].interval_of_mean("normalised", defined)
-        agreement[method] = {
-            "iou": _number(mean["iou"].get("trained")),
-            "iou_low": _number(of_iou[0]),
-            "iou_high": _number(of_iou[1]),
-            "kappa": _number(mean["kappa"].get("trained")),
-            "chance": round(chance, 4),
-            "null": _number(mean["null"].get("trained")),
-            "floor": _number(mean["iou"].get("floor")),
-            "ceiling": _number(mean["iou"].get("ceiling")),
-            "normalised": _number(mean["normalised"].get("trained")),
-            "normalised_low": _number(of_normalised[0]),
-            "normalised_high": _number(of_normalised[1]),
-            "constant": int(own["constant"].sum()),
-            "unconverged": int(own["unconverged"].sum()),
-        }
-    return {
-        "explained_patches": int(maps["patches"].max()),
-        "explained_slides": int(pairs["slides"].max()),
-        "auroc": {network: round(found["auroc"], 4) for network, found in scores.items()},
-        "accuracy": {network: round(found["accuracy"], 4) for network, found in scores.items()},
-        "agreement": agreement,
-        "auroc_gap": gaps,
-    }
-
-
-def as_text(found: dict, pairs: pd.DataFrame, width: int = 80) -> str:
-    """The agreement table for a terminal: one row a pair, mean IoU by method, as many methods in a block as fit."""
-    wide = pairs.assign(pair=pairs["network_a"] + " ~ " + pairs["network_b"]).pivot(
-        index=["kind", "pair"], columns="method", values="iou"
-    )
-    methods, names = list(found["agreement"]), max(len(pair) for _, pair in wide.index)
-    fit = max(1, (width - names - 9) // 10)
-    lines = []
-    for start in range(0, len(methods), fit):
-        lines += [*_block(found["agreement"], wide[methods[start : start + fit]], names), ""]
-    auroc = ", ".join(f"{network} {value:.3f}" for network, value in found["auroc"].items())
-    closing = (
-        f"{found['explained_patches']} test patches of {found['explained_slides']} slides explained. "
-        f"A is 0 at the null and 1 at the ceiling. Test AUROC: {auroc}."
-    )
-    return "\n".join([*lines[:-1], *textwrap.wrap(closing, width)])
-
-
-def _block(agreement: dict, wide: pd.DataFrame, names: int) -> list[str]:
-    """The lines of some methods."""
-    short = [
-        name if len(name) <= 9 else "".join(part[0] for part in name.split("_")) if "_" in name else name[:9]
-        for name in wide.columns
-    ]
-    head = f"{'mean IoU of the top-fraction masks':{names + 9}}" + "".join(f"{name:>10}" for name in short)
-    lines = [head, "-" * len(head)]
-    for kind in ("trained", "ceiling", "floor"):
-        for pair, row in wide.loc[kind].iterrows() if kind in wide.index.get_level_values(0) else ():
-            lines.append(f"{kind:9}{pair:{names}}" + "".join(f"{value:10.3f}" for value in row))
-    lines.append("-" * len(head))
-    means = {"iou": "trained pairs", "ceiling": "ceiling", "floor": "floor", "null": "null", "chance": "chance"}
-    for key, label in means.items():
-        lines.append(f"{'mean':9}{label:{names}}" + _cells(agreement, wide.columns, key))
-        if key == "iou":
-            lines.append(f"{'':9}{'  95 % interval':{names}}" + _cells(agreement, wide.columns, "iou_low", "iou_high"))
-    lines.append(f"{'A':9}{'trained pairs':{names}}" + _cells(agreement, wide.columns, "normalised"))
-    interval = _cells(agreement, wide.columns, "normalised_low", "normalised_high")
-    return [*lines, f"{'':9}{'  95 % interval':{names}}" + interval]
-
-
-def _cells(agreement: dict, methods: pd.Index, *keys: str) -> str:
-    """One cell a method: the number, or both ends of an interval; - where it is undefined."""
-    cells = []
-    for method in methods:
-        values = [agreement[method][key] for key in keys]
-        short = ".3f" if len(keys) == 1 else ".2f"
-        cells.append(
-            "-" if None in values else "–".join(format(value, short).replace("-0.00", "0.00") for value in values)
-        )
-    return "".join(f"{cell:>10}" for cell in cells)
-
-
-def _number(value: float | None) -> float | None:
+def number(value: float | None) -> float | None:
+    """As JSON can hold it: four digits, None where it is undefined."""
     return None if value is None or not np.isfinite(value) else round(float(value), 4)

@@ -1,0 +1,1 @@
+"""Figures of a run: tables and arrays in, figures out; the only modules that know matplotlib."""

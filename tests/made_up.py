@@ -1,0 +1,91 @@
+"""A made-up run: what the stages before `report` would have written, small, and the tables that come of it."""
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from pcam_agreement import agreement, intervals, params, scores, strata, tables
+
+FRACTION, DRAWS, SEED = 0.25, 200, 3
+
+
+@dataclass
+class Run:
+    """Inputs of the tables; then the tables of all methods, one below the other."""
+
+    networks: dict[str, params.Network]
+    logits: dict[str, np.ndarray]  # [n], of the explained patches
+    labels: np.ndarray
+    outside: np.ndarray
+    results: dict[str, dict[str, np.ndarray]]  # by method
+    found: dict[str, dict[str, float]] = field(default_factory=dict)
+    estimates: dict[str, intervals.Estimates] = field(default_factory=dict)
+    tests: dict[str, dict] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48, slides=8, seed=0) -> Run:
+    """Agreement that depends on the kind of pair, the slide and the patch; some maps say nothing."""
+    random = np.random.default_rng(seed)
+    labels, of_slide = random.integers(0, 2, n), np.arange(n) % slides
+    skill = np.where(
+        [network.epochs > 0 for network in networks.values()], random.uniform(0.6, 1.6, len(networks)), 0.1
+    )
+    logits = {name: own * (2 * labels - 1) + random.normal(0, 1, n) for name, own in zip(networks, skill, strict=True)}
+    pairs = list(combinations(range(len(networks)), 2))
+    kinds = [tables.pair_kind(*(list(networks.values())[i] for i in pair)) for pair in pairs]
+    results = {}
+    for method in methods:
+        level = np.array([{"trained": random.uniform(0.3, 0.4), "ceiling": 0.5, "floor": 0.22}[kind] for kind in kinds])
+        noise = random.normal(0, 0.02, (len(pairs), slides))[:, of_slide] + random.normal(0, 0.05, (len(pairs), n))
+        constant = random.random((len(networks), n)) < 0.05
+        says = np.array([~(constant[i] | constant[j]) for i, j in pairs])
+        iou = np.where(says, np.clip(level[:, None] + noise, 0.01, 0.99), np.nan)
+        results[method] = {
+            "iou": iou,
+            "kappa": agreement.kappa(iou, FRACTION),
+            **{name: iou / 2 for name in ("weighted_iou", "weighted_iou_chance", "spearman")},
+            "null_iou": np.where(says, 0.18 + random.normal(0, 0.02, iou.shape), np.nan),
+            "curve": np.array([0.05, 0.25, 0.5]),
+            "curve_iou": np.stack([iou / 3, iou, np.sqrt(iou)]),
+            "labels": labels,
+            "slides": of_slide,
+            "constant": constant,
+            "nonfinite": np.zeros_like(constant),
+            "unconverged": random.random(constant.shape) < 0.1,
+            **{name: random.random(constant.shape) for name in ("max", "sd", "gini", "area", "tied")},
+            "centre_share": np.full((1, n), 1 / 9),
+            **{
+                f"centre_{name}": random.random((len(networks) + 1, n))
+                for name in ("mass", "rank_accuracy", "pointing")
+            },
+        }
+    run = Run(networks, logits, labels, random.random(n) < 0.3, results)
+    _tables(run)
+    return run
+
+
+def _tables(run: Run) -> None:
+    """What `report` does with it."""
+    run.found = {name: scores.scores(one, run.labels, 0.0, 15) for name, one in run.logits.items()}
+    aurocs = {name: one["auroc"] for name, one in run.found.items()}
+    right = np.stack([(one >= 0) == run.labels for one in run.logits.values()])
+    parts: dict[str, list] = {}
+    for method, results in run.results.items():
+        iou, null, slides = results["iou"], results["null_iou"], results["slides"]
+        run.estimates[method] = intervals.estimate(iou, null, slides, tables.ceilings(run.networks), DRAWS, SEED)
+        table = tables.agreement_table(method, results, run.networks, run.estimates[method])
+        gaps = tables.gap_table(table, run.networks, aurocs)
+        run.tests[method] = tables.gap_test(gaps, SEED)
+        for name, part in {
+            "agreement": table,
+            "curve": tables.curve_table(table, results["curve"], results["curve_iou"]),
+            "strata": strata.strata_table(table, results, right, run.outside, DRAWS, SEED),
+            "gaps": gaps,
+            "heatmaps": tables.heatmap_table(method, results, {name: {} for name in run.networks}),
+            "localisation": tables.localisation_table(method, results, list(run.networks)),
+        }.items():
+            parts.setdefault(name, []).append(part)
+    run.tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
