@@ -53,6 +53,7 @@ def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48
             "labels": labels,
             "slides": of_slide,
             "constant": constant,
+            "self_iou": np.where((np.arange(n) < 9) & (method == "lime"), random.random(constant.shape), np.nan),
             "nonfinite": np.zeros_like(constant),
             "unconverged": random.random(constant.shape) < 0.1,
             **{name: random.random(constant.shape) for name in ("max", "sd", "gini", "area", "tied")},
@@ -83,9 +84,17 @@ def _tables(run: Run) -> None:
             "agreement": table,
             "curve": tables.curve_table(table, results["curve"], results["curve_iou"]),
             "strata": strata.strata_table(table, results, right, run.outside, DRAWS, SEED),
+            "faithfulness": _faithfulness(method, run.networks),
             "gaps": gaps,
             "heatmaps": tables.heatmap_table(method, results, {name: {} for name in run.networks}),
             "localisation": tables.localisation_table(method, results, list(run.networks)),
         }.items():
             parts.setdefault(name, []).append(part)
     run.tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+
+
+def _faithfulness(method: str, networks: dict[str, params.Network]) -> pd.DataFrame:
+    """A verdict on every network, in turn; the first columns of `gate.faithfulness_table`."""
+    verdicts = np.resize(["informative", "uninformative", "undefined", "uninformative"], len(networks))
+    trained = [network.epochs > 0 for network in networks.values()]
+    return pd.DataFrame({"method": method, "network": list(networks), "trained": trained, "verdict": verdicts})

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import made_up
+from pcam_agreement import gate
 from pcam_agreement.answer import answer
 from pcam_agreement.summary import summary
 
@@ -20,7 +21,8 @@ def run(settings):
     names = ("resnet34", "densenet121", "alexnet", "resnet34_twin", "inception_v3_untrained")
     made = made_up.make({name: settings.network[name] for name in names})
     tables = made.tables
-    few = summary(made.found, tables["agreement"], tables["heatmaps"], made.estimates, made.tests, 1 / 7)
+    faithful = gate.counts(tables["faithfulness"])
+    few = summary(made.found, tables["agreement"], tables["heatmaps"], made.estimates, made.tests, faithful, 1 / 7)
     return few, tables["agreement"], tables["strata"], tables["curve"]
 
 
@@ -82,10 +84,11 @@ def test_an_interval_decides_what_is_said(run, low, high, sentence):
     ],
 )
 def test_heatmaps_that_do_not_beat_a_random_place_are_named_uninformative(run, uninformative, undefined, sentence):
-    summary, pairs = copy.deepcopy(run)
-    summary["faithfulness"] = {"lime": {"networks": 4, "uninformative": uninformative, "undefined": undefined}}
-    text = one_line(answer(summary, pairs, 0.25))
-    assert sentence in text.split("**lime**, faithfulness")[1]
+    few, *tables = copy.deepcopy(run)
+    for method in few["faithfulness"]:
+        few["faithfulness"][method] = {"networks": 4, "uninformative": uninformative, "undefined": undefined}
+    text = one_line(answer(few, *tables, 0.25))
+    assert sentence in text.split("**lime**")[1]
     assert ("means nothing" in text) == (uninformative > 0)
 
 

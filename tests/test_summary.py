@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm, spearmanr, t
 
 import made_up
+from pcam_agreement import gate
 from pcam_agreement.attribution import METHODS
 from pcam_agreement.summary import as_text, summary
 
@@ -23,7 +24,10 @@ def run_of(settings, *more):
 
 def summary_of(run):
     chance = made_up.FRACTION / (2 - made_up.FRACTION)
-    return summary(run.found, run.tables["agreement"], run.tables["heatmaps"], run.estimates, run.tests, chance)
+    faithful = gate.counts(run.tables["faithfulness"])
+    return summary(
+        run.found, run.tables["agreement"], run.tables["heatmaps"], run.estimates, run.tests, faithful, chance
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,7 @@ def slow_summary(run) -> dict:
             "null": mean(null[pair] for pair in trained),
             "floor": mean(iou[pair] for pair in pairs if kind(*pair) == "floor"),
             "ceiling": mean(iou[pair] for pair in pairs if kind(*pair) == "ceiling"),
+            "self_agreement": slow_self(results["self_iou"], names),
             "normalised": mean(a.values()),
             "normalised_low": a_low,
             "normalised_high": a_high,
@@ -111,7 +116,25 @@ def slow_summary(run) -> dict:
         },
         "agreement": agreement,
         "auroc_gap": gaps,
+        "faithfulness": {method: slow_verdicts(run.tables["faithfulness"], method) for method in run.results},
     }
+
+
+def slow_self(ious, names) -> float | None:
+    means = [
+        mean(value for value in own if value == value)
+        for name, own in zip(names, ious, strict=True)
+        if "untrained" not in name and any(value == value for value in own)
+    ]
+    return mean(means) if means else None
+
+
+def slow_verdicts(table, method) -> dict:
+    verdicts = [
+        row.verdict for row in table.itertuples() if row.method == method and not row.network.endswith("_untrained")
+    ]
+    bad = {name: verdicts.count(name) for name in ("uninformative", "undefined")}
+    return {"networks": len(verdicts), **bad}
 
 
 def slow_mean(values, slides, times) -> float:

@@ -19,7 +19,7 @@ def results(networks, patches=5, **change):
     count = len(list(combinations(networks, 2)))
     ious = np.tile(np.linspace(0.1, 0.6, count)[:, None], patches)
     flags = {name: np.zeros((len(networks), patches), bool) for name in ("constant", "nonfinite", "unconverged")}
-    each = {name: np.ones((len(networks), patches)) for name in ("max", "sd", "gini", "area", "tied")}
+    each = {name: np.ones((len(networks), patches)) for name in ("max", "sd", "gini", "area", "tied", "self_iou")}
     return {**{name: ious.copy() for name in MEASURES}, "null_iou": np.full_like(ious, 0.05), **flags, **each, **change}
 
 

@@ -50,6 +50,11 @@ def _of_method(found: dict) -> str:
         inside = found["iou_low"] is not None and found["floor"] >= found["iou_low"]
         doubt = ", which the interval does not exclude" if inside else ""
         sentences.append(f"With an untrained network they share {found['floor']:.3f} (floor){doubt}.")
+    if found["self_agreement"] is not None:
+        sentences.append(
+            f"One network explained again with other draws shares {found['self_agreement']:.3f} with itself: more than "
+            "that no two can be expected to share."
+        )
     sentences.append(_of_normalised(found))
     return " ".join(sentences)
 

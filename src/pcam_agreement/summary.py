@@ -16,6 +16,7 @@ def summary(
     maps: pd.DataFrame,
     estimates: dict[str, Estimates],
     gaps: dict[str, dict],
+    faithful: dict[str, dict],
     chance: float,
 ) -> dict:
     """The few numbers that `dvc exp show` compares; None where there is no such pair, or it is undefined.
@@ -23,12 +24,15 @@ def summary(
     agreement.<method>: iou, kappa and null are means over the pairs of trained networks that differ in more than the
     seed, normalised over those of them where it is defined; _low and _high are 95 % intervals of these means. chance is
     the IoU of independent masks; ceiling the mean IoU of pairs that differ in the seed only, floor of pairs with an
-    untrained network; constant and unconverged count heatmaps of all networks. auroc_gap.<method>: see `gap_test`.
+    untrained network; self_agreement the mean IoU of trained networks' heatmaps with those of other draws; constant and
+    unconverged count heatmaps of all networks. auroc_gap.<method>: see `gap_test`; faithfulness.<method>: see
+    `gate.counts`.
     """
     agreement = {}
     for method, group in pairs.groupby("method", sort=False):
         mean = group.groupby("kind")[["iou", "kappa", "null", "normalised"]].mean()
         own = maps[maps["method"] == method]
+        looked = own["network"].isin(group.loc[group["kind"] != "floor", ["network_a", "network_b"]].to_numpy().ravel())
         trained = (group["kind"] == "trained").to_numpy()
         of_iou = estimates[str(method)].interval_of_mean("iou", trained)
         defined = trained & group["normalised"].notna().to_numpy()
@@ -42,6 +46,7 @@ def summary(
             "null": number(mean["null"].get("trained")),
             "floor": number(mean["iou"].get("floor")),
             "ceiling": number(mean["iou"].get("ceiling")),
+            "self_agreement": number(own.loc[looked, "self_iou"].mean()),
             "normalised": number(mean["normalised"].get("trained")),
             "normalised_low": number(of_normalised[0]),
             "normalised_high": number(of_normalised[1]),
@@ -55,6 +60,7 @@ def summary(
         "accuracy": {network: round(found["accuracy"], 4) for network, found in scores.items()},
         "agreement": agreement,
         "auroc_gap": gaps,
+        "faithfulness": faithful,
     }
 
 
@@ -89,6 +95,8 @@ def _block(agreement: dict, wide: pd.DataFrame, names: int) -> list[str]:
             lines.append(f"{kind:9}{pair:{names}}" + "".join(f"{value:10.3f}" for value in row))
     lines.append("-" * len(head))
     means = {"iou": "trained pairs", "ceiling": "ceiling", "floor": "floor", "null": "null", "chance": "chance"}
+    if any(agreement[method]["self_agreement"] is not None for method in wide.columns):
+        means["self_agreement"] = "one network, other draws"
     for key, label in means.items():
         lines.append(f"{'mean':9}{label:{names}}" + _cells(agreement, wide.columns, key))
         if key == "iou":

@@ -166,11 +166,13 @@ def heatmap_table(
 ) -> pd.DataFrame:
     """One row a network: how concentrated its heatmaps are and how many say nothing or are not converged.
 
-    diagnostics: for every network, in the order of the results, the method's own, each [n].
+    self_iou: the mean IoU with heatmaps of other draws; NaN where the method draws nothing. diagnostics: for every
+    network, in the order of the results, the method's own, each [n].
     """
     rows = []
     for row, (network, own) in enumerate(diagnostics.items()):
         says = ~results["constant"][row]
+        again = results["self_iou"][row][np.isfinite(results["self_iou"][row])]
         rows.append(
             {
                 "method": method,
@@ -182,6 +184,7 @@ def heatmap_table(
                 **{
                     name: results[name][row][says].mean() for name in ("max", "sd", "gini", "area", "tied") if any(says)
                 },
+                "self_iou": again.mean() if len(again) else np.nan,
                 **{f"median_{name}": np.median(values) for name, values in own.items()},
             }
         )

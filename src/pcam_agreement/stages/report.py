@@ -78,8 +78,8 @@ def main(args: Namespace) -> None:
     }.items():
         panels.save(figure, args.plots / "figures" / f"{name}.png", dpi=110)
 
-    few = summary(found, whole["agreement"], whole["heatmaps"], estimates, tests, chance)
-    few["faithfulness"] = gate.counts(whole["faithfulness"])
+    faithful = gate.counts(whole["faithfulness"])
+    few = summary(found, whole["agreement"], whole["heatmaps"], estimates, tests, faithful, chance)
     store.write_json(args.summary, few)
     with store.final(args.answer) as partial:
         partial.write_text(answer(few, whole["agreement"], whole["strata"], whole["curve"], fraction))
