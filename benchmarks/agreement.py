@@ -17,6 +17,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,6 +49,7 @@ def write(folder: Path, sets: int, patches: int) -> None:
                 part = np.abs(spread @ (common + own) @ spread.T)
                 maps[start:stop] = part / part.mean((1, 2), keepdims=True)
             file["index"], file["constant"] = np.arange(patches), np.zeros(patches, bool)
+            file["repeated"], file.attrs["settings"] = maps[:0], "{}"
 
 
 def opened(folder: Path, patches: int) -> dict[str, store.Heatmaps]:
@@ -58,7 +60,7 @@ def opened(folder: Path, patches: int) -> dict[str, store.Heatmaps]:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         whole = store.open_heatmaps(path)
-        sets[path.stem] = store.Heatmaps(path, whole.index[:patches], whole.constant[:patches], {}, whole.offset)
+        sets[path.stem] = replace(whole, index=whole.index[:patches], constant=whole.constant[:patches])
     return sets
 
 
@@ -100,6 +102,8 @@ def intervals_of(found: dict[str, np.ndarray], sets: int, draws: int) -> None:
     for name in ("iou", "null", "excess", "normalised"):
         estimates.interval(name)
         estimates.interval_of_mean(name, np.ones(len(rows), bool))
+        if name != "null":
+            estimates.band(name)
 
 
 def seconds(work: Callable[[], object]) -> float:
