@@ -56,7 +56,7 @@ def test_the_page_counts_the_pairs_whose_bands_stand_out(run):
     own = (pairs["method"] == "lime") & (pairs["kind"] == "trained")
     pairs.loc[own, ["excess_band_low", "above_floor_band_low"]] = [[0.1, 0.1]] * 3 + [[0.1, -0.1], [-0.1, -0.1]]
     said = one_line(answer(*run, 0.25)).split("**lime**")[1]
-    assert "4 of 5 share more than their null, and 3 exceed it by more than pairs with an untrained" in said
+    assert "4 of 5 pairs share more than their null, 3 by more than pairs with an untrained" in said
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def _of_bands(pairs: pd.DataFrame) -> str:
     if pairs["excess_band_low"].isna().all():
         return ""
     above_null, above_floor = ((pairs[f"{name}_band_low"] > 0).sum() for name in ("excess", "above_floor"))
-    text = f"All pairs judged at once (95 % bands), {above_null} of {len(pairs)} share more than their null"
+    text = f"All pairs judged at once (95 % bands), {above_null} of {len(pairs)} pairs share more than their null"
     if pairs["above_floor"].notna().any():
-        text += f", and {above_floor} exceed it by more than pairs with an untrained network do"
+        text += f", {above_floor} by more than pairs with an untrained network do"
     return text + "."
 
 
@@ -91,7 +91,7 @@ def _of_strata(strata: pd.DataFrame) -> str:
     sentences = []
     for label in ("tumour", "normal"):
         shares = [
-            f"{rows['iou'][name]:.3f} where {count} {verb} right ({rows['patches'][name]} patches)"
+            f"{rows['iou'][name]:.3f} where {count} {verb} right ({_patches(rows['patches'][name])})"
             for count, verb in (("both", "are"), ("one", "is"), ("none", "is"))
             if (name := f"{label}, {count} right") in rows.index
         ]
@@ -123,7 +123,7 @@ def _of_gap(gap: dict) -> str:
 def _of_faithfulness(found: dict) -> str:
     passed = found["networks"] - found["uninformative"] - found["undefined"]
     text = (
-        f"deleted or inserted from their highest pixels on, the heatmaps of {passed} of {found['networks']} trained "
+        f"Deleted or inserted from their highest pixels on, the heatmaps of {passed} of {found['networks']} trained "
         "networks change the score sooner than the same heatmaps at random places."
     )
     if found["uninformative"]:
@@ -134,6 +134,10 @@ def _of_faithfulness(found: dict) -> str:
     if found["undefined"]:
         text += f" For {found['undefined']} it is undefined."
     return text
+
+
+def _patches(count: int) -> str:
+    return "1 patch" if count == 1 else f"{count} patches"
 
 
 def _interval(found: dict, name: str, form: str = ".3f") -> str:
