@@ -23,7 +23,9 @@ def test_the_sample_of_real_patches_goes_through_the_whole_pipeline(tmp_path):
         "train",
         "evaluate",
         "explain",
+        "faithfulness",
         "compare",
+        "compare_methods",
         "report",
         methods=("saliency", "integrated_gradients", "lime"),
     )
