@@ -168,6 +168,18 @@ def test_new_nodes_fill_the_gaps_in_proportion_to_the_size_of_the_gradient():
     np.testing.assert_allclose(path.cells(np.array([[0.2, 0.4, 1.0]])), [[0.3, 0.4, 0.3]])
 
 
+def test_doubled_nodes_keep_what_the_first_ones_found(patches, settings):
+    """One node lies at the patch; the second halves the way to it."""
+    network, patches = Bend(), patches[:2]
+    change = {"rule": "adaptive", "nodes": 1, "max_nodes": 2, "tolerance": 1e-9}
+    found, diagnostics = run("integrated_gradients", network, patches, settings, **change)
+    assert (diagnostics["nodes"] == 2).all()
+    score, rows, white = score_of(network, patches), torch.arange(2), torch.ones_like(patches)
+    at, half = (gradient.gradient(score, inputs, rows) for inputs in (patches, (patches + white) / 2))
+    expected = (patches - white) * (at + half) / 2
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
 def test_lime_solves_what_scikit_learn_solves():
     random = np.random.default_rng(0)
     z, target, weights = random.integers(0, 2, (3, 40, 7)), random.normal(size=(3, 40)), random.random((3, 40))
