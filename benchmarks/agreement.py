@@ -78,7 +78,7 @@ def pairs(sets: dict[str, store.Heatmaps], fraction: float) -> None:
         iou = np.stack([agreement.top_iou(one, fraction) for one in codes], -1)
         return {"iou": iou, "kappa": agreement.kappa(iou, fraction)}
 
-    comparing.stream(list(sets.values()), work)
+    comparing.stream(list(sets.values()), work, comparing.RUN)
 
 
 def everything(sets: dict[str, store.Heatmaps], settings: params.Agreement) -> dict[str, np.ndarray]:

@@ -81,7 +81,7 @@ def test_heatmaps_of_other_draws_are_compared_with_the_first(dataset, folder):
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 256, 257, 1000, 4096])
 def test_blocks_hold_every_patch_once_and_come_from_all_over(count):
-    blocks = comparing.blocks(count)
+    blocks = comparing.blocks(count, comparing.BLOCK)
     rows = [np.concatenate([np.arange(count)[run] for run in runs]) for runs in blocks]
     assert sorted(np.concatenate(rows)) == list(range(count))
     for own in rows:

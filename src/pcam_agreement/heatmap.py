@@ -68,7 +68,7 @@ def concentration(heatmaps: np.ndarray) -> dict[str, np.ndarray]:
 def gini(heatmaps: np.ndarray) -> np.ndarray:
     """The Gini coefficient [n] of non-negative heatmaps [n, p]: 0 where all pixels are equal, near 1 for one pixel."""
     p = heatmaps.shape[-1]
-    ordered = np.sort(heatmaps.astype(np.float64), axis=-1)
+    ordered = np.sort(heatmaps, axis=-1).astype(np.float64)
     weights = 2 * np.arange(1, p + 1) - p - 1
     total = ordered.sum(-1)
     return np.divide((ordered * weights).sum(-1), p * total, out=np.zeros_like(total), where=total > 0)

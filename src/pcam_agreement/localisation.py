@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcam_agreement.heatmap import top_mask
-
+TINY = np.finfo(np.float64).tiny
 MEASURES = ("mass", "rank_accuracy", "pointing")
 
 
@@ -17,15 +16,17 @@ def localisation(heatmaps: np.ndarray, region: np.ndarray) -> dict[str, np.ndarr
     pixel is in the region (Zhang et al. 2018, arXiv 1608.00507). Pixels that tie share. A heatmap that knows nothing of
     the region gets the region's share of the patch in all three.
     """
-    heatmaps, size = heatmaps.astype(np.float64), region.sum(1)
-    found = {name: np.full(len(heatmaps), np.nan) for name in MEASURES}
-    for row in np.flatnonzero((size > 0) & (heatmaps.max(1) > 0)):
-        heat, inside = heatmaps[row], region[row]
-        highest = heat == heat.max()
-        found["mass"][row] = heat[inside].sum() / heat.sum()
-        found["rank_accuracy"][row] = top_mask(heat[None], size[row] / heat.size)[0, inside].sum() / size[row]
-        found["pointing"][row] = highest[inside].sum() / highest.sum()
-    return found
+    size, highest = region.sum(1), heatmaps == heatmaps.max(1, keepdims=True)
+    start = np.sort(heatmaps, axis=1)[np.arange(len(size)), -size.clip(1), None]  # of the `size` highest pixels
+    above, tied = heatmaps > start, heatmaps == start
+    share = (size - above.sum(1)) / tied.sum(1)
+    found = {
+        "mass": (heatmaps * region).sum(1, dtype=np.float64) / heatmaps.sum(1, dtype=np.float64).clip(TINY),
+        "rank_accuracy": ((above & region).sum(1) + share * (tied & region).sum(1)) / size.clip(1),
+        "pointing": (highest & region).sum(1) / highest.sum(1),
+    }
+    nowhere = (size == 0) | (heatmaps.max(1) <= 0)
+    return {name: np.where(nowhere, np.nan, values) for name, values in found.items()}
 
 
 def bell(side: int, sigma: float) -> np.ndarray:
