@@ -19,23 +19,27 @@ DATA = Path("data")
 
 
 def network(name: str, device: torch.device, precision: str = "32") -> networks.Classifier:
-    """The checkpoint of `dvc repro`, or, where there is none, the architecture as it is drawn (said on stderr)."""
+    """The checkpoint of `dvc repro` of a key of `network`, or, where there is none, it as it is drawn (and said)."""
     path = DATA / "checkpoints" / f"{name}.safetensors"
     if path.exists():
         return networks.load(path, device, precision)
     print(f"{path} is not there: {name} is measured untrained.", file=sys.stderr)
     torch.manual_seed(0)
-    untrained = networks.build(name, "none", "native").eval()
+    untrained = networks.build(architecture(name), "none", "native").eval()
     networks.fold_batch_norms(untrained.backbone)
     untrained.requires_grad_(False).backbone.to(networks.PRECISION[precision])
     return untrained.to(device).to(memory_format=torch.channels_last)
+
+
+def architecture(name: str) -> str:
+    return params.named("network", name, params.load().network).architecture
 
 
 def as_trained(name: str, device: torch.device) -> networks.Classifier:
     """The same network, batch norms and all: what a library is given that knows nothing of folding."""
     path = DATA / "checkpoints" / f"{name}.safetensors"
     torch.manual_seed(0)
-    network = networks.build(networks.load(path, device).architecture if path.exists() else name, "none", "native")
+    network = networks.build(architecture(name), "none", "native")
     if path.exists():
         network.backbone.load_state_dict(load_file(path))
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
