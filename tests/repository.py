@@ -123,8 +123,7 @@ class Repository:
 class Toy(Repository):
     """A pipeline of the project's shape that trains nothing: fetch, train once a network, report.
 
-    `ran` tells which stages were executed. Stage `train a` waits as long as the file hold-a is there, and fails if
-    fail-a is.
+    `ran` tells which stages were executed. The stage of a waits while the file hold-a is there, and fails if fail-a is.
     """
 
     PIPELINE = """
@@ -150,6 +149,7 @@ name, out, *deps = sys.argv[1:]
 pathlib.Path("data").mkdir(exist_ok=True)
 with open("data/ran", "a") as ran:
     print(name, file=ran)
+pathlib.Path(f"data/begun-{name}").touch()
 while pathlib.Path(f"data/hold-{name}").exists():
     time.sleep(0.05)
 if pathlib.Path(f"data/fail-{name}").exists():

@@ -1,4 +1,4 @@
-"""What docs/sharing.md says, tried: a folder and an S3 server as remotes, a bare repository, merged branches, faults."""
+"""What docs/sharing.md says, tried: a folder and an S3 server as remotes, a bare repository, merges, faults."""
 
 import json
 import os

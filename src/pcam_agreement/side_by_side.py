@@ -2,9 +2,9 @@
 
 python -m pcam_agreement.side_by_side --workers 2
 
-Every stage is one `dvc repro --single-item`, in the order of DVC's own graph, so that dvc.lock and the cache end as after
-`dvc repro`. What is up to date is skipped, what others need is waited for, and what a failed stage does not
-hinder is finished. A stage whose worker is lost is run again by another.
+Every stage is one `dvc repro --single-item`, in the order of DVC's own graph, so that dvc.lock and the cache end as
+after `dvc repro`. What is up to date is skipped, and what a failed stage does not hinder is finished. A stage whose
+worker is lost is run again by another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from pcam_agreement import command, resume
 
-DONE, FAILED, NOT_RUN = "done", "failed", "not run"
+DONE, UP_TO_DATE, FAILED, NOT_RUN = "done", "up to date", "failed", "not run"
 BUSY = "is busy, it is being blocked by"  # DVC, where another process works on the same files
 
 
@@ -71,7 +71,8 @@ def main(args: Namespace) -> None:
             _order_lock(Path(repo.root_dir), [stage.name for stage in stages])
     of = {state: [name for name, its in ended.items() if its == state] for state in (FAILED, NOT_RUN)}
     if of[FAILED]:
-        not_run = f"; not run for want of them: {', '.join(of[NOT_RUN])}" if of[NOT_RUN] else ""
+        them = "it" if len(of[FAILED]) == 1 else "them"
+        not_run = f"; not run for want of {them}: {', '.join(of[NOT_RUN])}" if of[NOT_RUN] else ""
         raise ValueError(f"failed: {', '.join(of[FAILED])}{not_run}; see {logs}, mend it and run again.")
 
 
@@ -82,7 +83,7 @@ def repro(
     from distributed import get_worker
     from distributed import print as say
 
-    if any(state != DONE for state in needed):
+    if not {DONE, UP_TO_DATE}.issuperset(needed):
         return NOT_RUN
     given = {**os.environ, **environment}
     if gpus:
@@ -95,8 +96,10 @@ def repro(
             done = subprocess.run(line, cwd=root, env=whole, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             log.seek(start)
             said = log.read()
-            if done.returncode == 0 or BUSY not in said:
-                return FAILED if done.returncode else DONE
+            if done.returncode == 0:
+                return UP_TO_DATE if f"Stage '{stage}' didn't change" in said else DONE
+            if BUSY not in said:
+                return FAILED
             if attempt == 0:  # a lost worker's stage runs on, or the user's own dvc does
                 say(f"{stage} waits for another process: {said}", flush=True)
             time.sleep(2)
@@ -114,7 +117,7 @@ def gpus_here() -> list[str]:
 
 
 def _ended(future: Any) -> str:
-    """What the task returned; where its worker was lost again and again, the stage failed, and with it what needs it."""
+    """What the task returned; failed where its worker was lost too often, and what needs it is not run."""
     error = future.exception()
     if error is None:
         return future.result()
@@ -127,10 +130,7 @@ def _last_lines(log: Path) -> str:
 
 
 def _order_lock(root: Path, planned: list[str]) -> None:
-    """Entries of dvc.lock in the order of `dvc repro`: those that are committed keep theirs, new ones follow as planned.
-
-    DVC appends a stage's entry when the stage ends.
-    """
+    """Put dvc.lock, where stages stand as they ended, in the order of `dvc repro`: committed ones, then new ones."""
     from dvc.utils.serialize import modify_yaml, parse_yaml
 
     path = root / "dvc.lock"
