@@ -9,7 +9,6 @@ worker is lost is run again by another.
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
@@ -91,7 +90,8 @@ def repro(
     whole = {name: value for name, value in given.items() if value is not None}
     line = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     with open(logs / f"{stage}.log", "a+") as log:  # a lost worker's stage may still write to it
-        for attempt in itertools.count():
+        waiting = False
+        while True:
             start = log.seek(0, os.SEEK_END)
             done = subprocess.run(line, cwd=root, env=whole, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             log.seek(start)
@@ -100,8 +100,9 @@ def repro(
                 return UP_TO_DATE if f"Stage '{stage}' didn't change" in said else DONE
             if BUSY not in said:
                 return FAILED
-            if attempt == 0:  # a lost worker's stage runs on, or the user's own dvc does
+            if not waiting:  # a lost worker's stage runs on, or the user's own dvc does
                 say(f"{stage} waits for another process: {said}", flush=True)
+            waiting = True
             time.sleep(2)
 
 
