@@ -10,9 +10,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from ruamel.yaml import YAML
 
+from pcam_agreement import pcam
+
 ROOT = Path(__file__).parents[1]
+
+
+def write_images(dataset: Path, folder: Path) -> Path:
+    """The patches of a data set as image files in class folders below train, valid and test."""
+    for name in pcam.SPLITS:
+        split = pcam.read(dataset, name)
+        for number, (patch, label) in enumerate(zip(split.patches, split.labels, strict=True)):
+            path = folder / name / ("normal", "tumour")[label] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(patch)).save(path)
+    return folder
 
 
 class Repository:
@@ -88,26 +103,29 @@ class Repository:
 
     def kill_when(self, *sign: str) -> None:
         """Start the pipeline and kill -9 all of it as soon as a path like one of these patterns exists."""
-        process = subprocess.Popen(
-            ["dvc", "repro"],
-            cwd=self.path,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = self.start("dvc", "repro")
         while not any(next(self.path.glob(pattern), None) for pattern in sign):
             assert process.poll() is None, f"the pipeline ended before {sign} was there"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def start(self, *command: str) -> subprocess.Popen:
+        """A command that runs as a process group of its own, in silence."""
+        environment = {**self.environment, "PYTHONPATH": "src"}
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=self.path, env=environment, start_new_session=True, **silent)
+
     def stage(self, name: str, *arguments: str) -> tuple[int, str]:
         """Exit status and stderr of one stage, run without DVC."""
-        command = [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
         environment = {**self.environment, "PYTHONPATH": "src"}
+        command = self.stage_command(name, *arguments)
         done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
         return done.returncode, done.stderr
+
+    @staticmethod
+    def stage_command(name: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
 
     def reset(self) -> None:
         """Back to the commit, without files of networks that are not in it."""

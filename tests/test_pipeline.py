@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from ruamel.yaml import YAML
 
 from pcam_agreement import pcam, store
-from repository import ROOT, Repository, stages
+from repository import ROOT, Repository, stages, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def images(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic patches as image files in class folders below train, valid and test."""
-    folder = tmp_path_factory.mktemp("images")
-    for name in pcam.SPLITS:
-        split = pcam.read(dataset, name)
-        for number, (patch, label) in enumerate(zip(split.patches, split.labels, strict=True)):
-            path = folder / name / ("normal", "tumour")[label] / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.asarray(patch)).save(path)
-    return folder
+    return write_images(dataset, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

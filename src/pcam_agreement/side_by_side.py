@@ -45,13 +45,14 @@ def main(args: Namespace) -> None:
     # Dask gives its workers one thread each: a stage keeps the number it has under `dvc repro`, and so its bytes.
     threads = [*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED"]
     environment = {name: os.environ.get(name) for name in threads}
-    cluster: Any
+    cluster: Any  # security: who can send a task can run code, also another user of this machine
     if args.slurm:
         from dask_jobqueue import SLURMCluster
 
-        cluster, gpus = SLURMCluster(n_workers=args.workers, cores=1, processes=1), []
+        cluster, gpus = SLURMCluster(args.workers, security=True, shared_temp_directory=str(logs.parent)), []
     else:
-        cluster, gpus = LocalCluster("127.0.0.1", args.workers, 1, memory_limit=0, dashboard_address=None), gpus_here()
+        options = {"memory_limit": 0, "dashboard_address": None}
+        cluster, gpus = LocalCluster("127.0.0.1", args.workers, 1, security=True, **options), gpus_here()
     ended: dict[str, str] = {}
     try:
         with cluster, Client(cluster) as client:
