@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,11 +101,11 @@ class Repository:
         self.said = self.run("dvc", "repro", *options)
         return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
 
-    def kill_when(self, *sign: str) -> None:
-        """Start the pipeline and kill -9 all of it as soon as a path like one of these patterns exists."""
-        process = self.start("dvc", "repro")
-        while not any(next(self.path.glob(pattern), None) for pattern in sign):
-            assert process.poll() is None, f"the pipeline ended before {sign} was there"
+    def kill_when(self, sign: str, command: Sequence[str] = ("dvc", "repro")) -> None:
+        """Start the pipeline, or something else, and kill -9 all of it as soon as a path like this pattern exists."""
+        process = self.start(*command)
+        while not next(self.path.glob(sign), None):
+            assert process.poll() is None, f"{command} ended before {sign} was there"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -49,10 +49,13 @@ def main(args: Namespace) -> None:
     if args.slurm:
         from dask_jobqueue import SLURMCluster
 
-        cluster, gpus = SLURMCluster(args.workers, security=True, shared_temp_directory=str(logs.parent)), []
+        cluster = SLURMCluster(security=True, shared_temp_directory=str(logs.parent), log_directory=str(logs))
+        cluster.adapt(minimum=args.workers, maximum=args.workers)  # a job that ends is followed by another
+        gpus: list[str] = []
     else:
         options = {"memory_limit": 0, "dashboard_address": None}
-        cluster, gpus = LocalCluster("127.0.0.1", args.workers, 1, security=True, **options), gpus_here()
+        cluster = LocalCluster("127.0.0.1", args.workers, 1, security=True, **options)
+        gpus = gpus_here()
     ended: dict[str, str] = {}
     try:
         with cluster, Client(cluster) as client:
