@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -45,12 +45,12 @@ class Run:
         raise AssertionError(f"{name} did not begin")
 
 
-def until(sign: Path) -> None:
+def until(true: Callable[[], bool]) -> None:
     for _ in range(1200):
-        if sign.exists():
+        if true():
             return
         time.sleep(0.05)
-    raise AssertionError(f"{sign} did not appear")
+    raise AssertionError("it did not happen within a minute")
 
 
 def cache(toy: Toy) -> dict[str, bytes]:
@@ -61,19 +61,18 @@ def cache(toy: Toy) -> dict[str, bytes]:
 def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache(tmp_path):
     serial, side = (Toy(tmp_path / name, "a", "b", "c") for name in ("serial", "side"))
     serial.repro()
-    holds = [side.sign(f"hold-{name}") for name in ("a", "b")]
-    for hold in holds:
-        hold.touch()
+    for name in ("a", "b"):
+        side.sign(f"hold-{name}").touch()
     run = Run(side)
     a, b = (run.stage(f"train@{name}") for name in ("a", "b"))
     for name in ("a", "b"):
-        until(side.path / "data" / f"begun-{name}")
+        until(side.sign(f"begun-{name}").exists)
     for process in (a.parent(), *a.children(recursive=True), a):  # as if the machine had died
         os.kill(process.pid, signal.SIGKILL)
     os.kill(b.parent().pid, signal.SIGKILL)  # its stage lives on
-    time.sleep(1)
-    for hold in reversed(holds):
-        hold.unlink()
+    for name in ("b", "a"):
+        side.sign(f"hold-{name}").unlink()
+        until(lambda name=name: f"train@{name}:" in side.lock().decode())
     status, said, error = run.end()
     assert status == 0, error
     assert sorted(side.ran()) == ["a", "a", "b", "c", "fetch", "report"]
