@@ -1,5 +1,6 @@
 # `make repro` runs the experiment, `make test` the tests; either sets up what it needs. `make TORCH=cpu …` takes the
-# CPU build of torch (smaller, no CUDA libraries) from PyTorch's own package index.
+# CPU build of torch (smaller, no CUDA libraries) from PyTorch's own package index; `make repro WORKERS=2` runs two
+# stages side by side.
 PYTHON ?= python3
 TORCH ?= default
 VENV := .venv
@@ -10,7 +11,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .PHONY: repro test check format benchmark lock plots-page clean-work
 
 repro: $(VENV)/ready
-	dvc repro
+	$(if $(WORKERS),python -m pcam_agreement.side_by_side --workers $(WORKERS),dvc repro)
 	@python -m pcam_agreement.table
 
 # A process a core, a thread a process: threads of several processes would wait for each other. The longest file first.

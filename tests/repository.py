@@ -7,19 +7,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from ruamel.yaml import YAML
 
+from pcam_agreement import pcam
+
 ROOT = Path(__file__).parents[1]
+
+
+def write_images(dataset: Path, folder: Path) -> Path:
+    """The patches of a data set as image files in class folders below train, valid and test."""
+    for name in pcam.SPLITS:
+        split = pcam.read(dataset, name)
+        for number, (patch, label) in enumerate(zip(split.patches, split.labels, strict=True)):
+            path = folder / name / ("normal", "tumour")[label] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(patch)).save(path)
+    return folder
 
 
 class Repository:
     """A git and DVC repository with the project's pipeline and small parameters."""
 
     def __init__(self, path: Path, images: Path, change: Callable[[dict], None] = lambda raw: None) -> None:
-        self.path, self.said = path, ""
+        self._begin(path)
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, path / name)
         shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -27,14 +42,6 @@ class Repository:
         shutil.copy(ROOT / ".dvc" / "config", path / ".dvc" / "config")
         shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
         shutil.copy(ROOT / ".dvc" / "plots_page.html", path / ".dvc" / "plots_page.html")
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "GIT_AUTHOR_NAME": "t",
-            "GIT_AUTHOR_EMAIL": "t@example.org",
-            "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@example.org",
-        }
         raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
         raw["networks"] = ["one", "two"]
         raw["methods"] = ["saliency", "lime"]
@@ -53,6 +60,17 @@ class Repository:
         self.write(raw)
         self.run("git", "init", "-q")
         self.commit()
+
+    def _begin(self, path: Path) -> None:
+        self.path, self.said = path, ""
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@example.org",
+        }
 
     def read(self) -> dict:
         return YAML(typ="safe", pure=True).load(self.path / "params.yaml")
@@ -83,28 +101,31 @@ class Repository:
         self.said = self.run("dvc", "repro", *options)
         return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
 
-    def kill_when(self, *sign: str) -> None:
-        """Start the pipeline and kill -9 all of it as soon as a path like one of these patterns exists."""
-        process = subprocess.Popen(
-            ["dvc", "repro"],
-            cwd=self.path,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        while not any(next(self.path.glob(pattern), None) for pattern in sign):
-            assert process.poll() is None, f"the pipeline ended before {sign} was there"
+    def kill_when(self, sign: str, command: Sequence[str] = ("dvc", "repro")) -> None:
+        """Start the pipeline, or something else, and kill -9 all of it as soon as a path like this pattern exists."""
+        process = self.start(*command)
+        while not next(self.path.glob(sign), None):
+            assert process.poll() is None, f"{command} ended before {sign} was there"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def start(self, *command: str) -> subprocess.Popen:
+        """A command that runs as a process group of its own, in silence."""
+        environment = {**self.environment, "PYTHONPATH": "src"}
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=self.path, env=environment, start_new_session=True, **silent)
+
     def stage(self, name: str, *arguments: str) -> tuple[int, str]:
         """Exit status and stderr of one stage, run without DVC."""
-        command = [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
         environment = {**self.environment, "PYTHONPATH": "src"}
+        command = self.stage_command(name, *arguments)
         done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
         return done.returncode, done.stderr
+
+    @staticmethod
+    def stage_command(name: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
 
     def reset(self) -> None:
         """Back to the commit, without files of networks that are not in it."""
@@ -115,6 +136,82 @@ class Repository:
 
     def lock(self) -> bytes:
         return (self.path / "dvc.lock").read_bytes()
+
+
+class Toy(Repository):
+    """A pipeline of the project's shape that trains nothing: fetch, train once a network, report.
+
+    `ran` tells which stages were executed. The stage of a waits while the file hold-a is there, and fails if fail-a is.
+    """
+
+    PIPELINE = """
+stages:
+  fetch:
+    cmd: python stage.py fetch data/patches
+    outs: [data/patches]
+  train:
+    matrix: {network: "${networks}"}
+    cmd: python stage.py ${item.network} data/checkpoints/${item.network}
+    params: ["network.${item.network}"]
+    deps: [data/patches]
+    outs: ["data/checkpoints/${item.network}"]
+  report:
+    cmd: python stage.py report metrics/summary.json data/checkpoints
+    params: [networks]
+    deps: [data/checkpoints]
+    metrics: [{metrics/summary.json: {cache: false}}]
+"""
+    STAGE = """
+import json, pathlib, sys, time
+name, out, *deps = sys.argv[1:]
+pathlib.Path("data").mkdir(exist_ok=True)
+with open("data/ran", "a") as ran:
+    print(name, file=ran)
+pathlib.Path(f"data/begun-{name}").touch()
+while pathlib.Path(f"data/hold-{name}").exists():
+    time.sleep(0.05)
+if pathlib.Path(f"data/fail-{name}").exists():
+    sys.exit("this stage was told to fail")
+content = {path.name: path.read_text() for dep in deps for path in pathlib.Path(dep).iterdir()}
+pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
+pathlib.Path(out).write_text(json.dumps({"made by": name} | content) + "\\n")
+"""
+
+    def __init__(self, path: Path, *networks: str) -> None:
+        self._begin(path)
+        path.mkdir(parents=True)
+        (path / "dvc.yaml").write_text(self.PIPELINE)
+        (path / "stage.py").write_text(self.STAGE)
+        (path / ".gitignore").write_text("/data/\n")
+        (path / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc" / "config", path / ".dvc" / "config")
+        self.write({"networks": list(networks), "network": {name: {"lr": 1} for name in networks}})
+        self.run("git", "init", "-q", "-b", "main")
+        self.commit()
+
+    def clone(self, path: Path, source: Path | None = None) -> "Toy":
+        """A clone of this repository, or of another one, without data."""
+        self.run("git", "clone", "-q", str(source or self.path), str(path))
+        clone = Toy.__new__(Toy)
+        clone._begin(path)
+        return clone
+
+    def made(self) -> dict[str, str]:
+        """The outputs of all stages, by path."""
+        files = [path for path in self.path.glob("data/*/*") if path.is_file()] + [self.path / "data" / "patches"]
+        return {str(path.relative_to(self.path)): path.read_text() for path in files if path.exists()}
+
+    def sign(self, name: str) -> Path:
+        """A file that tells a stage something."""
+        (self.path / "data").mkdir(exist_ok=True)
+        return self.path / "data" / name
+
+    def ran(self) -> list[str]:
+        """The stages that were executed since this was asked last."""
+        path = self.sign("ran")
+        names = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return names
 
 
 def stages(*names: str, networks: tuple[str, ...] = ("one", "two"), methods: tuple[str, ...] = ("saliency", "lime")):

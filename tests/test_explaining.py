@@ -1,6 +1,7 @@
 """A method over a split: chunks, processes, batch sizes."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,8 +117,13 @@ def test_the_fastest_precision_and_batch_size_are_measured_once_and_remembered(s
 
     assert fastest("lime", precision="16", batch_size=5) == ("16", 5)
     assert not memory.exists()
-    precision, size = fastest("lime", precision="auto", batch_size="auto")
+    with ThreadPoolExecutor(2) as pool:  # as two stages side by side
+        other = pool.submit(fastest, "saliency", precision="32", batch_size="auto")
+        precision, size = fastest("lime", precision="auto", batch_size="auto")
+        assert other.result()[0] == "32"
     known = json.loads(memory.read_text())
+    assert sum("gradient" in key for key in known) == 1
+    known = {key: measured for key, measured in known.items() if "forward" in key}
     assert size in [2**power for power in range(3, 13)]
     full, reduced = known.values()
     assert precision == ("bf16" if reduced["patches_per_second"] >= 1.2 * full["patches_per_second"] else "32")

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from ruamel.yaml import YAML
 
 from pcam_agreement import pcam, store
-from repository import ROOT, Repository, stages
+from repository import ROOT, Repository, stages, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def images(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic patches as image files in class folders below train, valid and test."""
-    folder = tmp_path_factory.mktemp("images")
-    for name in pcam.SPLITS:
-        split = pcam.read(dataset, name)
-        for number, (patch, label) in enumerate(zip(split.patches, split.labels, strict=True)):
-            path = folder / name / ("normal", "tumour")[label] / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.asarray(patch)).save(path)
-    return folder
+    return write_images(dataset, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +66,7 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
     r.reset()
 
 
-def test_a_second_run_without_a_cache_that_is_killed_three_times_ends_in_the_same_bytes(finished):
+def test_a_run_without_a_cache_that_is_killed_three_times_and_ends_side_by_side_gives_the_same_bytes(finished):
     r = finished
     for path in ("data", ".dvc/cache"):
         shutil.rmtree(r.path / path)
@@ -86,9 +78,11 @@ def test_a_second_run_without_a_cache_that_is_killed_three_times_ends_in_the_sam
     assert not (r.path / "data" / "heatmaps" / "lime" / "one.h5").exists()
     (kept,) = r.path.glob("data/work/explain-lime-one-*/chunk-00000.npz")
     assert not (kept.parent / "chunk-00002.npz").exists()
-    assert r.repro() >= stages("compare")  # the report is there, and nothing it is made of has changed
+    side_by_side = r.start("python", "-m", "pcam_agreement.side_by_side", "--workers", "2")
+    assert side_by_side.wait(600) == 0
     assert r.run("git", "status", "--porcelain") == ""
-    assert [path.name for path in (r.path / "data" / "work").iterdir()] == ["superpixels"]  # shared, and kept
+    assert {path.name for path in (r.path / "data" / "work").iterdir()} == {"superpixels", "logs"}  # which are kept
+    assert r.repro() == set()
 
 
 def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
@@ -194,12 +188,16 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "odd.yaml"]
 
 
-def test_two_processes_explain_to_the_bytes_of_one(finished, tmp_path):
+def test_two_processes_that_are_killed_twice_explain_to_the_bytes_of_one(finished, tmp_path):
     raw = finished.read()
     raw["explain"]["devices"] = 2
     YAML().dump(raw, tmp_path / "params.yaml")
     arguments = ["--patches=data/patches", "--checkpoint=data/checkpoints/one.safetensors"]
     arguments += [f"--params={tmp_path / 'params.yaml'}", f"--heatmaps={tmp_path / 'lime.h5'}"]
+    command = finished.stage_command("explain", "lime", "one", *arguments)
+    for chunk in ("chunk-00000.npz", "chunk-00001.npz"):
+        finished.kill_when(f"data/work/explain-lime-one-*/{chunk}", command=command)
+        assert not (tmp_path / "lime.h5").exists()
     status, said = finished.stage("explain", "lime", "one", *arguments)
     assert status == 0, said
     assert (tmp_path / "lime.h5").read_bytes() == (finished.path / "data/heatmaps/lime/one.h5").read_bytes()

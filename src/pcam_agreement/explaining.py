@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -138,24 +139,26 @@ def fastest_setting(
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu with {torch.get_num_threads()} threads"
     )
-    known = store.read_json(memory) if memory.exists() else {}
+    memory.parent.mkdir(parents=True, exist_ok=True)
     measured = {}
-    for precision in precisions:
-        network = networks.load(checkpoint, device, precision)
-        key = f"{name}, {network.architecture}, {network.size} pixels, {kind}, precision {precision}"
-        if key not in known:
-            patch = torch.rand(1, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0)).to(device)
-            score = make_score(network, torch.zeros(1, device=device), "tumour", "logit")
-            compute = score if kind == "forward" else partial(gradient, score)
+    with FileLock(memory.with_suffix(".lock")):  # another network may be explained beside this one
+        known = store.read_json(memory) if memory.exists() else {}
+        for precision in precisions:
+            network = networks.load(checkpoint, device, precision)
+            key = f"{name}, {network.architecture}, {network.size} pixels, {kind}, precision {precision}"
+            if key not in known:
+                patch = torch.rand(1, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0)).to(device)
+                score = make_score(network, torch.zeros(1, device=device), "tumour", "logit")
+                compute = score if kind == "forward" else partial(gradient, score)
 
-            def work(size: int, patch: Tensor = patch, compute: Callable[..., Tensor] = compute) -> None:
-                with torch.no_grad():
-                    compute(patch.expand(size, -1, -1, -1), torch.zeros(size, dtype=torch.int64, device=device))
+                def work(size: int, patch: Tensor = patch, compute: Callable[..., Tensor] = compute) -> None:
+                    with torch.no_grad():
+                        compute(patch.expand(size, -1, -1, -1), torch.zeros(size, dtype=torch.int64, device=device))
 
-            size, rate = fastest(work)
-            known[key] = {"batch_size": size, "patches_per_second": round(rate, 1)}
-            store.write_json(memory, known)
-        measured[precision] = known[key]
+                size, rate = fastest(work)
+                known[key] = {"batch_size": size, "patches_per_second": round(rate, 1)}
+                store.write_json(memory, known)
+            measured[precision] = known[key]
     best = precisions[-1]
     if measured[best]["patches_per_second"] < GAIN * measured[precisions[0]]["patches_per_second"]:
         best = precisions[0]

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -205,7 +206,10 @@ def _timm(architecture: str, pretrained: bool, input_size: str) -> Classifier:
 def _load_weights(classifier: Classifier, path: Path) -> None:
     if not path.exists():
         raise ValueError(f"the weights {path} are missing; give a path that exists, default or none.")
-    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a state dict of tensors alone; save it anew, as safetensors.") from error
     own = classifier.backbone.state_dict()
     head = classifier.head + "."
     for name in list(state):

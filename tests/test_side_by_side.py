@@ -1,0 +1,101 @@
+"""Stages side by side on real workers: the bytes of a serial run, whatever is killed or fails."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from pcam_agreement import side_by_side
+from repository import ROOT, Toy
+
+pytestmark = pytest.mark.slow
+
+
+class Run:
+    """The command, running in a repository with two workers."""
+
+    def __init__(self, toy: Toy) -> None:
+        self.process = subprocess.Popen(
+            ["python", "-m", "pcam_agreement.side_by_side", "--workers", "2"],
+            cwd=toy.path,
+            env={**toy.environment, "PYTHONPATH": str(ROOT / "src")},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def end(self) -> tuple[int, str, str]:
+        said, error = self.process.communicate(timeout=120)
+        return self.process.returncode, said, error
+
+    def stage(self, name: str) -> psutil.Process:
+        """The process of DVC that runs this stage, once it does."""
+        for _ in range(1200):
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                    if process.cmdline()[-1:] == [name]:
+                        return process
+            time.sleep(0.05)
+        raise AssertionError(f"{name} did not begin")
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within a minute")
+
+
+def cache(toy: Toy) -> dict[str, bytes]:
+    folder = toy.path / ".dvc" / "cache"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache(tmp_path):
+    serial, side = (Toy(tmp_path / name, "a", "b", "c") for name in ("serial", "side"))
+    serial.repro()
+    for name in ("a", "b"):
+        side.sign(f"hold-{name}").touch()
+    run = Run(side)
+    a, b = (run.stage(f"train@{name}") for name in ("a", "b"))
+    for name in ("a", "b"):
+        until(side.sign(f"begun-{name}").exists)
+    for process in (a.parent(), *a.children(recursive=True), a):  # as if the machine had died
+        os.kill(process.pid, signal.SIGKILL)
+    os.kill(b.parent().pid, signal.SIGKILL)  # its stage lives on
+    for name in ("b", "a"):
+        side.sign(f"hold-{name}").unlink()
+        until(lambda name=name: f"train@{name}:" in side.lock().decode())
+    status, said, error = run.end()
+    assert status == 0, error
+    assert sorted(side.ran()) == ["a", "a", "b", "c", "fetch", "report"]
+    assert len(re.findall(": (?:done|up to date)", said)) == 5
+    assert (side.lock(), side.made(), cache(side)) == (serial.lock(), serial.made(), cache(serial))
+    assert side.repro() == set()
+
+
+def test_what_a_failed_stage_does_not_hinder_is_finished_and_the_rest_is_named(tmp_path):
+    toy = Toy(tmp_path / "toy", "a", "b")
+    toy.sign("fail-a").touch()
+    status, said, error = Run(toy).end()
+    assert status == 1
+    assert re.search(r"error: failed: train@a; not run for want of it: report; see \S+logs, .* run again\.\n$", error)
+    assert "this stage was told to fail" in error
+    assert sorted(toy.ran()) == ["a", "b", "fetch"]
+    toy.sign("fail-a").unlink()
+    status, said, error = Run(toy).end()
+    assert (status, toy.ran()) == (0, ["a", "report"]), error
+    assert len(re.findall(": up to date", said)) == 2
+
+
+def test_gpus_are_shared_out_where_there_are_several(monkeypatch):
+    for visible, gpus in (("", []), ("3", []), ("3,GPU-5", ["3", "GPU-5"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert side_by_side.gpus_here() == gpus
