@@ -81,7 +81,7 @@ class Learner(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn == "fit":
             total, count = self._all_losses()
-            self.log("train_loss", total / count)
+            self.log("train_loss", total / count, sync_dist=True)
             self.losses.zero_()
 
     def on_fit_start(self) -> None:
@@ -237,7 +237,7 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
         devices=settings.devices,
         num_nodes=settings.nodes,
         # The first process's batch-norm statistics are shared before validation, not before every step.
-        strategy=DDPStrategy(broadcast_buffers=False) if settings.devices * settings.nodes > 1 else "auto",
+        strategy=DDPStrategy(forward_sync_buffers=False) if settings.devices * settings.nodes > 1 else "auto",
         plugins=[AtomicIO()],
         precision=PRECISION[settings.precision],
         max_epochs=settings.epochs,
