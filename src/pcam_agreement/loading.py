@@ -65,8 +65,8 @@ class Shuffled:
     """The batches of an epoch in an order that depends on the seed and the epoch alone.
 
     A batch is divided into `parts`, `accumulate` of them for each process; `first` is the first of this one's. With a
-    part comes where it begins in the batch, and the batch's length. A last batch of fewer than two patches a part is
-    left out: batch norm cannot be trained on one.
+    part comes where it begins in the batch, and the batch's length. A last batch that is not full is left out, where
+    there is another: it would be too small for some number of parts, and the next epoch leaves out other patches.
     """
 
     source: Source
@@ -78,8 +78,7 @@ class Shuffled:
     trainer: Trainer
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.source), self.batch_size)
-        return (whole + (rest >= 2 * self.parts)) * self.accumulate
+        return max(1, len(self.source) // self.batch_size) * self.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.random.default_rng((self.seed, self.trainer.current_epoch)).permutation(len(self.source))

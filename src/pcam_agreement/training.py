@@ -215,6 +215,9 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
     train_split, valid_split = pcam.read(patches, "train"), pcam.read(patches, "valid")
     labels, valid_labels = (learnt_labels(split, settings.label) for split in (train_split, valid_split))
     index = pcam.draw(labels, max(1, round(settings.fraction * len(labels))), settings.seed)
+    parts = settings.accumulate * settings.devices * settings.nodes
+    if len(index) < 2 * parts:
+        raise ValueError(f"expected {2 * parts} patches or more to train on, found {len(index)}; raise train.fraction.")
     seed_everything(settings.seed, verbose=False)
     learner = Learner(networks.build(settings.architecture, settings.weights, settings.input), settings)
     if settings.freeze:
