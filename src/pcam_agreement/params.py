@@ -104,6 +104,7 @@ class Network(Training):
 
 class Evaluation(Settings):
     ece_bins: Count
+    temperature: bool
     batch_size: Count
 
 
