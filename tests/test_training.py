@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcam_agreement import inference, networks, params, pcam, store
+from pcam_agreement import inference, networks, params, pcam, scores, store
 from pcam_agreement.training import Learner, learnt_labels, train
 
 CPU = torch.device("cpu")
@@ -142,14 +142,15 @@ for folder, settings in zip(map(Path, sys.argv[2::2]), sys.argv[3::2]):
 def without_batch_norm(network) -> params.Network:
     """Settings of a network whose patches do not change each other's logits: every division of a batch is the same."""
     change = {"architecture": "timm/test_vit", "batch_size": 15, "fraction": 1.0, "stain_jitter": 0.1}
-    return network.model_copy(update=change)
+    # not Adam, which hides a wrong factor on the loss
+    return network.model_copy(update={**change, "optimiser": "sgd", "lr": 0.02})
 
 
 def assert_nearly_the_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: params.Network) -> None:
-    """The same training up to rounding, which Adam's first steps make large where a gradient is nearly zero."""
+    """The same training up to rounding."""
     for name, drawn in built(start).backbone.state_dict().items():
         moved = (one[name] - drawn).abs().mean()
-        assert (one[name] - other[name]).abs().mean() < 0.01 * moved, name
+        assert (one[name] - other[name]).abs().mean() <= 0.01 * moved, name
 
 
 def test_a_batch_computed_in_parts_trains_the_network_of_the_whole_batch(without_batch_norm, dataset, tmp_path):
@@ -163,7 +164,7 @@ def test_a_batch_computed_in_parts_trains_the_network_of_the_whole_batch(without
 @pytest.mark.slow
 def test_two_processes_train_and_validate_as_one(network, without_batch_norm, dataset, tmp_path):
     validated = network.model_copy(update={"epochs": 0, "batch_size": 8})  # five batches: three and two
-    both = {"trained": without_batch_norm, "validated": validated}
+    both = {"trained": without_batch_norm, "validated": validated, "normed": network.model_copy(update={"epochs": 1})}
     arguments = []
     for name, settings in both.items():
         fit(settings, dataset, tmp_path / "one" / name)
@@ -180,6 +181,10 @@ def test_two_processes_train_and_validate_as_one(network, without_batch_norm, da
     assert one[["valid/accuracy", "valid/auroc"]].equals(two[["valid/accuracy", "valid/auroc"]])
     np.testing.assert_allclose(one["valid/loss"], two["valid/loss"], rtol=1e-12)
     np.testing.assert_allclose(*histories["trained"], rtol=1e-3)
+    # The network that was validated is the one that is kept, batch norms and all.
+    split, normed = pcam.read(dataset, "valid"), networks.load(tmp_path / "two" / "normed" / "a.safetensors", CPU)
+    found = scores.scores(inference.logits(normed, split.patches, 16, CPU), split.labels, 0.0, 15)
+    assert histories["normed"][1]["valid/loss"].item() == pytest.approx(found["nll"], rel=1e-4)
     networks_of_both = [load_file(tmp_path / count / "trained" / "a.safetensors") for count in ("one", "two")]
     assert_nearly_the_same(*networks_of_both, without_batch_norm)
 
