@@ -9,6 +9,17 @@ import pandas as pd
 from pcam_agreement import agreement, intervals, params, scores, strata, tables
 
 FRACTION, DRAWS, SEED = 0.25, 200, 3
+CONTENTS: dict = {  # what fetch leaves beside the data, in part
+    "splits": {name: {"label_differs_from_meta": count} for name, count in (("train", 5), ("valid", 0), ("test", 2))},
+    "audit": {
+        "splits": {name: {"repeated": count} for name, count in (("train", 40), ("valid", 3), ("test", 1))},
+        "shared": {
+            "train, valid": {"patches": 0, "slides": 0},
+            "train, test": {"patches": 6, "slides": 2},
+            "valid, test": {"patches": 3, "slides": 0},
+        },
+    },
+}
 
 
 @dataclass

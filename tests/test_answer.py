@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import made_up
-from pcam_agreement import gate
+from pcam_agreement import audit, gate
 from pcam_agreement.answer import answer
 from pcam_agreement.summary import summary
 
@@ -22,7 +22,8 @@ def run(settings):
     made = made_up.make({name: settings.network[name] for name in names})
     tables = made.tables
     faithful = gate.counts(tables["faithfulness"])
-    few = summary(made.found, tables["agreement"], tables["heatmaps"], made.estimates, made.tests, faithful, 1 / 7)
+    agreement, heatmaps, data = tables["agreement"], tables["heatmaps"], audit.few(made_up.CONTENTS)
+    few = summary(made.found, agreement, heatmaps, made.estimates, made.tests, faithful, 1 / 7, data)
     return few, tables["agreement"], tables["strata"], tables["curve"]
 
 
@@ -102,3 +103,12 @@ def test_what_is_undefined_is_said_to_be(run):
     assert "All patches are of one slide: there is no null and no interval." in text
     few["agreement"]["lime"]["iou"] = None
     assert "no pair of trained networks" in answer(few, *tables, 0.25)
+
+
+def test_splits_that_share_patches_or_slides_are_said_to_leak(run):
+    few, *tables = copy.deepcopy(run)
+    assert "The splits leak**: 9 patches and 2 slides are in two of them" in one_line(answer(few, *tables, 0.25))
+    few["data"]["patches_in_two_splits"] = 0
+    assert "The splits leak**: 2 slides are in two of them" in one_line(answer(few, *tables, 0.25))
+    few["data"]["slides_in_two_splits"] = 0
+    assert "leak" not in answer(few, *tables, 0.25)

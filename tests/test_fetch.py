@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def publish(shelf: Path, monkeypatch: pytest.MonkeyPatch, flipped: int) -> str:
         labels = np.array([0, 1, 0, 1], np.uint8)
         meta = pd.DataFrame({column: labels.astype(bool) for column in pcam.META_COLUMNS})
         meta.loc[: flipped - 1, "center_tumor_patch"] ^= split == "test"
-        pcam.write(shelf, split, [np.zeros((4, 96, 96, 3), np.uint8)], labels, meta)
+        meta["wsi"] = [f"{split} {slide}" for slide in range(4)]
+        patches = np.random.default_rng(len(split)).integers(0, 256, (4, 96, 96, 3), np.uint8)
+        pcam.write(shelf, split, [patches * (split != "valid")], labels, meta)
     for path in sorted(shelf.iterdir()):
         content = stored = path.read_bytes()
         if path.suffix == ".h5":
@@ -67,7 +70,7 @@ def test_the_stage_describes_what_it_fetched(tmp_path: Path, capsys) -> None:
     assert set(contents["files"]) | {pcam.CONTENTS} == {path.name for path in args.out.iterdir()}
     captured = capsys.readouterr()
     assert [line.split() for line in captured.out.splitlines()] == [
-        [name, str(n), "patches", str(n // 2), "tumour", str(n), "slides"]
+        [name, str(n), "patches", str(n // 2), "tumour", str(n), "slides", "0", "repeated"]
         for name, n in (("train", 6), ("valid", 2), ("test", 2))
     ]
     assert "WARNING" not in captured.err
@@ -102,3 +105,24 @@ def test_labels_that_differ_from_meta_are_told_loudly(tmp_path: Path, monkeypatc
     contents = json.loads((args.out / pcam.CONTENTS).read_text())
     assert contents["splits"]["test"]["label_differs_from_meta"] == flipped
     assert pcam.read(args.out, "test").labels.tolist() == [0, 1, 0, 1]
+
+
+def test_patches_and_slides_that_two_splits_share_are_told_loudly(tmp_path: Path, capsys) -> None:
+    """Folders train and test with the same picture twice: once in a class, once in both splits."""
+    root = tmp_path / "images"
+    for number, split in enumerate(("train", "valid", "test")):
+        pictures(root / split)
+        for label in ("0", "1"):
+            for i in range(5):
+                Image.new("RGB", (96, 96), (i, number, int(label))).save(root / split / label / f"{i}.png")
+    shutil.copy(root / "train" / "0" / "3.png", root / "test" / "0" / "3.png")
+    shutil.copy(root / "train" / "1" / "1.png", root / "train" / "1" / "9.png")
+    args = arguments(tmp_path, "folder", path=str(root))
+    fetch.main(args)
+    captured = capsys.readouterr()
+    warnings = [line for line in captured.err.splitlines() if "WARNING" in line]
+    assert warnings == ["WARNING: 1 patches of test are in train too: scores on test are too good."]
+    assert [line.split()[-2] for line in captured.out.splitlines()] == ["1", "0", "0"]
+    found = json.loads((args.out / pcam.CONTENTS).read_text())["audit"]
+    assert found["shared"]["train, test"] == {"patches": 1, "slides": 0}
+    assert found["splits"]["train"]["repeated"] == 1

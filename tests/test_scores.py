@@ -1,11 +1,15 @@
 """Scores against closed forms and torchmetrics."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_calibration_error
 
-from pcam_agreement import scores
+from pcam_agreement import networks, scores, store
+from pcam_agreement.stages import evaluate
 
 random = np.random.default_rng(0)
 LABELS = random.integers(0, 2, 400)
@@ -43,6 +47,35 @@ def test_the_threshold_separates_what_can_be_separated():
     found = scores.scores(logits, labels, threshold, 15)
     assert (found["sensitivity"], found["specificity"], found["accuracy"]) == (1, 1, 0.75)
     assert 1 < threshold <= 2
+
+
+def test_the_temperature_undoes_a_known_scale_and_is_where_nll_is_least():
+    own = np.random.default_rng(1)
+    true = own.normal(size=50_000) * 2
+    labels = (own.random(50_000) < 1 / (1 + np.exp(-true))).astype(int)
+    for scale in (0.25, 1.0, 3.0):
+        temperature = scores.best_temperature(scale * true, labels)
+        assert temperature == pytest.approx(scale, rel=0.03)
+        nll = [scores.scores(scale * true / (t * temperature), labels, 0.0, 15)["nll"] for t in (0.99, 1, 1.01)]
+        assert min(nll) == nll[1]
+
+
+def test_evaluating_with_a_temperature_adds_calibrated_scores_and_changes_no_other(raw, dataset, resnet, tmp_path):
+    networks.save(resnet, tmp_path / "a.safetensors")
+    found = {}
+    for temperature in (False, True):
+        raw["evaluate"]["temperature"] = temperature
+        YAML().dump(raw, tmp_path / "params.yaml")
+        paths = {"predictions": tmp_path / "a.h5", "scores": tmp_path / "a.json"}
+        evaluate.main(
+            Namespace(params=tmp_path / "params.yaml", patches=dataset, checkpoint=tmp_path / "a.safetensors", **paths)
+        )
+        found[temperature] = store.read_json(tmp_path / "a.json")
+    arrays = store.read_arrays(tmp_path / "a.h5")
+    temperature = scores.best_temperature(arrays["valid_logits"], arrays["valid_labels"])
+    expected = scores.scores(arrays["test_logits"] / temperature, arrays["test_labels"], 0.0, 15)
+    added = {f"calibrated_{name}": expected[name] for name in ("nll", "brier", "ece")}
+    assert found[True] == {**found[False], **added, "temperature": temperature}
 
 
 def test_a_class_that_is_absent_and_a_logit_that_is_not_finite_are_errors():

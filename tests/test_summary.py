@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm, spearmanr, t
 
 import made_up
-from pcam_agreement import gate
+from pcam_agreement import audit, gate
 from pcam_agreement.attribution import METHODS
 from pcam_agreement.summary import as_text, summary
 
@@ -25,9 +25,8 @@ def run_of(settings, *more):
 def summary_of(run):
     chance = made_up.FRACTION / (2 - made_up.FRACTION)
     faithful = gate.counts(run.tables["faithfulness"])
-    return summary(
-        run.found, run.tables["agreement"], run.tables["heatmaps"], run.estimates, run.tests, faithful, chance
-    )
+    agreement, heatmaps, data = run.tables["agreement"], run.tables["heatmaps"], audit.few(made_up.CONTENTS)
+    return summary(run.found, agreement, heatmaps, run.estimates, run.tests, faithful, chance, data)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +116,12 @@ def slow_summary(run) -> dict:
         "agreement": agreement,
         "auroc_gap": gaps,
         "faithfulness": {method: slow_verdicts(run.tables["faithfulness"], method) for method in run.results},
+        "data": {
+            "label_differs_from_meta": 5 + 0 + 2,
+            "repeated_patches": 40 + 3 + 1,
+            "patches_in_two_splits": 6 + 3,
+            "slides_in_two_splits": 2,
+        },
     }
 
 

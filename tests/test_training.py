@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcam_agreement import inference, networks, params, pcam, store
+from pcam_agreement import inference, networks, params, pcam, scores, store
 from pcam_agreement.training import Learner, learnt_labels, train
 
 CPU = torch.device("cpu")
@@ -131,28 +131,86 @@ import sys
 from pathlib import Path
 from pcam_agreement import params
 from pcam_agreement.training import train
-settings = params.Network.model_validate_json(sys.argv[1])
-dataset, folder = Path(sys.argv[2]), Path(sys.argv[3])
-train(settings, "cpu", dataset, folder / "a.safetensors", folder / "history", folder / "work")
+dataset = Path(sys.argv[1])
+for folder, settings in zip(map(Path, sys.argv[2::2]), sys.argv[3::2]):
+    settings = params.Network.model_validate_json(settings)
+    train(settings, "cpu", dataset, folder / "a.safetensors", folder / "history", folder / "work")
 """
 
 
+@pytest.fixture
+def without_batch_norm(network) -> params.Network:
+    """Settings of a network whose patches do not change each other's logits: every division of a batch is the same."""
+    change = {"architecture": "timm/test_vit", "batch_size": 15, "fraction": 1.0, "stain_jitter": 0.1}
+    # not Adam, which hides a wrong factor on the loss
+    return network.model_copy(update={**change, "optimiser": "sgd", "lr": 0.02})
+
+
+def assert_nearly_the_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: params.Network) -> None:
+    """The same training up to rounding."""
+    for name, drawn in built(start).backbone.state_dict().items():
+        moved = (one[name] - drawn).abs().mean()
+        assert (one[name] - other[name]).abs().mean() <= 0.01 * moved, name
+
+
+def test_a_batch_computed_in_parts_trains_the_network_of_the_whole_batch(without_batch_norm, dataset, tmp_path):
+    whole = fit(without_batch_norm, dataset, tmp_path / "whole")
+    parts = fit(without_batch_norm.model_copy(update={"accumulate": 4}), dataset, tmp_path / "parts")
+    assert_nearly_the_same(whole, parts, without_batch_norm)
+    histories = [store.read_history(tmp_path / name / "history") for name in ("whole", "parts")]
+    np.testing.assert_allclose(*histories, rtol=1e-3)
+
+
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(network, dataset, tmp_path):
-    settings = network.model_copy(update={"epochs": 4, "stain_jitter": 0.1})
+def test_two_processes_train_and_validate_as_one(network, without_batch_norm, dataset, tmp_path):
+    validated = network.model_copy(update={"epochs": 0, "batch_size": 8})  # five batches: three and two
+    both = {"trained": without_batch_norm, "validated": validated, "normed": network.model_copy(update={"epochs": 1})}
+    arguments = []
+    for name, settings in both.items():
+        fit(settings, dataset, tmp_path / "one" / name)
+        shared = settings.model_copy(update={"devices": 2})
+        (tmp_path / "two" / name / "work").mkdir(parents=True)
+        arguments += [str(tmp_path / "two" / name), shared.model_dump_json()]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(tmp_path / "script.py"), str(dataset), *arguments], check=True, timeout=600)
+    histories = {
+        name: [store.read_history(tmp_path / count / name / "history") for count in ("one", "two")] for name in both
+    }
+    one, two = histories["validated"]
+    assert one[["valid/accuracy", "valid/auroc"]].equals(two[["valid/accuracy", "valid/auroc"]])
+    np.testing.assert_allclose(one["valid/loss"], two["valid/loss"], rtol=1e-12)
+    np.testing.assert_allclose(*histories["trained"], rtol=1e-3)
+    # The network that was validated is the one that is kept, batch norms and all.
+    split, normed = pcam.read(dataset, "valid"), networks.load(tmp_path / "two" / "normed" / "a.safetensors", CPU)
+    found = scores.scores(inference.logits(normed, split.patches, 16, CPU), split.labels, 0.0, 15)
+    assert histories["normed"][1]["valid/loss"].item() == pytest.approx(found["nll"], rel=1e-4)
+    networks_of_both = [load_file(tmp_path / count / "trained" / "a.safetensors") for count in ("one", "two")]
+    assert_nearly_the_same(*networks_of_both, without_batch_norm)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_within_its_epoch_and_ends_in_the_same_bytes(network, dataset, tmp_path):
+    change = {"epochs": 3, "stain_jitter": 0.1, "fraction": 1.0, "batch_size": 4, "accumulate": 2}
+    settings = network.model_copy(update=change)
     fit(settings, dataset, tmp_path / "whole")
     folder = tmp_path / "killed"
     (folder / "work").mkdir(parents=True)
-    command = [sys.executable, "-c", SCRIPT, settings.model_dump_json(), str(dataset), str(folder)]
-    rows = folder / "history" / "plots" / "metrics" / "valid" / "auroc.tsv"
+    often = settings.model_copy(update={"checkpoint_minutes": 0})
+    command = [sys.executable, "-c", SCRIPT, str(dataset), str(folder), often.model_dump_json()]
+    last = folder / "work" / "last.ckpt"
+
+    def steps() -> int:
+        return torch.load(last, "cpu", weights_only=True)["global_step"] if last.exists() else 0
+
     process = subprocess.Popen(command, start_new_session=True)
-    while not (rows.exists() and len(rows.read_text().splitlines()) >= 3):  # a header and two epochs
+    while not 8 < steps() < 14:  # in the second epoch of eight steps
         assert process.poll() is None, "training ended before it could be killed"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "a.safetensors").exists()
-    assert (folder / "work" / "last.ckpt").exists()
+    assert steps() % 8
     subprocess.run(command, check=True)
     whole = tmp_path / "whole"
     assert (folder / "a.safetensors").read_bytes() == (whole / "a.safetensors").read_bytes()

@@ -147,6 +147,7 @@ def _interval(found: dict, name: str, form: str = ".3f") -> str:
 
 def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame) -> list[str]:
     limits = ["Agreement says that networks look at the same place, not that the place is right."]
+    limits += _leaks(summary["data"])
     slides = summary["explained_slides"]
     if slides < 2:
         limits.append("All patches are of one slide: there is no null and no interval.")
@@ -174,6 +175,13 @@ def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame) -> list[st
             counted = " and ".join(f"{value} {key}" for key, value in bad.items())
             limits.append(f"Of the heatmaps of {name}, {counted} (plots/heatmaps.csv).")
     return limits
+
+
+def _leaks(data: dict) -> list[str]:
+    """That splits share something, loudly."""
+    counts = {name: data[f"{name}_in_two_splits"] for name in ("patches", "slides")}
+    found = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return [f"**The splits leak**: {found} are in two of them, so scores on test are too good."] if found else []
 
 
 def _wrap(line: str) -> list[str]:

@@ -9,24 +9,30 @@ from torch import Tensor
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, -0.570, 0.776))
 
 
-def augment(patches: Tensor, flips: bool, quarter_turns: bool, stain_jitter: float) -> Tensor:
-    """Patches [n, 3, h, h] in [0, 1], each with its own draw from torch's global generator of this device.
+def draws(n: int, seed: int) -> Tensor:
+    """The random numbers of n patches, float32 [n, 6] on the CPU: the same there whatever computes with them."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.cat([torch.rand(n, 3, generator=generator), torch.randn(n, 3, generator=generator)], 1)
+
+
+def augment(patches: Tensor, drawn: Tensor, flips: bool, quarter_turns: bool, stain_jitter: float) -> Tensor:
+    """Patches [n, 3, h, h] in [0, 1], each by its own row of `draws`.
 
     stain_jitter: standard deviation of the logarithm of the factor on each stain's amount; 0 leaves colours alone.
     """
-    n, device = len(patches), patches.device
+    n, drawn = len(patches), drawn.to(patches.device)
     if flips:
         for axis in (2, 3):
-            turned = torch.rand(n, device=device) < 0.5
+            turned = drawn[:, axis - 2] < 0.5
             patches = torch.where(turned.view(n, 1, 1, 1), patches.flip(axis), patches)
     if quarter_turns:
-        turns = torch.randint(0, 4, (n,), device=device).view(n, 1, 1, 1)
+        turns = (4 * drawn[:, 2]).long().view(n, 1, 1, 1)
         for count in (1, 2, 3):
             patches = torch.where(turns == count, patches.rot90(count, (2, 3)), patches)
     if stain_jitter > 0:
-        stains = torch.tensor(STAINS, device=device)
+        stains = torch.tensor(STAINS, device=patches.device)
         density = -torch.log(patches.clamp(min=1 / 255)).permute(0, 2, 3, 1)  # [n, h, w, 3]
-        factors = torch.exp(stain_jitter * torch.randn(n, 1, 1, 3, device=device))
+        factors = torch.exp(stain_jitter * drawn[:, 3:]).view(n, 1, 1, 3)
         density = ((density @ torch.linalg.inv(stains)) * factors) @ stains
         patches = torch.exp(-density).clamp(0, 1).permute(0, 3, 1, 2).contiguous()
     return patches

@@ -80,8 +80,21 @@ class Training(Settings):
     quarter_turns: bool
     stain_jitter: Level
     compile: bool
+    placement: Literal["auto", "device", "ram", "memmap"]
+    checkpoint_minutes: Level
+    accumulate: Count
     devices: Count
     nodes: Count
+
+    @model_validator(mode="after")
+    def _two_patches_each(self) -> Training:
+        parts = self.accumulate * self.devices * self.nodes
+        if self.batch_size < 2 * parts:
+            raise ValueError(
+                f"expected a batch_size of at least {2 * parts}, two patches for each of its {parts} parts (accumulate "
+                f"x devices x nodes), found {self.batch_size}"
+            )
+        return self
 
 
 class Network(Training):
@@ -91,6 +104,7 @@ class Network(Training):
 
 class Evaluation(Settings):
     ece_bins: Count
+    temperature: bool
     batch_size: Count
 
 

@@ -18,6 +18,7 @@ def summary(
     gaps: dict[str, dict],
     faithful: dict[str, dict],
     chance: float,
+    data: dict[str, int],
 ) -> dict:
     """The few numbers that `dvc exp show` compares; None where there is no such pair, or it is undefined.
 
@@ -26,7 +27,7 @@ def summary(
     the IoU of independent masks; ceiling the mean IoU of pairs that differ in the seed only, floor of pairs with an
     untrained network; self_agreement the mean IoU of trained networks' heatmaps with those of other draws; constant and
     unconverged count heatmaps of all networks. auroc_gap.<method>: see `gap_test`; faithfulness.<method>: see
-    `gate.counts`.
+    `gate.counts`; data: see `audit.few`.
     """
     agreement = {}
     for method, group in pairs.groupby("method", sort=False):
@@ -61,6 +62,7 @@ def summary(
         "agreement": agreement,
         "auroc_gap": gaps,
         "faithfulness": faithful,
+        "data": data,
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+import time
+import warnings
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -13,49 +15,23 @@ import torch
 from dvclive import Live
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.data import DataLoader, Dataset, Sampler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from pcam_agreement import networks, params, pcam
-from pcam_agreement.augmentation import augment
+from pcam_agreement.augmentation import augment, draws
+from pcam_agreement.loading import Batch, Data
 from pcam_agreement.params import Network
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+# `loading.Shuffled` asks the trainer where an interrupted epoch stopped; Lightning looks for a state of its own.
+warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-
-
-class Patches(Dataset):
-    """Patches and labels by index, a batch at a time: uint8 [b, 96, 96, 3] as they lie in the file."""
-
-    def __init__(self, split: pcam.Split, labels: np.ndarray, index: np.ndarray) -> None:
-        self.split, self.labels, self.index = split, labels, index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitems__(self, items: Sequence[int]) -> tuple[Tensor, Tensor]:
-        chosen = self.index[items]
-        return torch.from_numpy(self.split.patches[chosen]), torch.from_numpy(self.labels[chosen])
-
-
-class Shuffled(Sampler[int]):
-    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same order."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.count).tolist())
 
 
 class Learner(LightningModule):
@@ -65,31 +41,61 @@ class Learner(LightningModule):
         super().__init__()
         self.classifier, self.settings = classifier, settings
         self.run = torch.compile(classifier) if settings.compile else classifier
-        self.train_loss, self.valid_loss = MeanMetric(), MeanMetric()
+        self.losses = torch.zeros(2, dtype=torch.float64)  # of this epoch, in this process: their sum, and of how many
+        self.valid_loss = MeanMetric().set_dtype(torch.float64)
         self.accuracy, self.auroc = BinaryAccuracy(), BinaryAUROC()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        # Augmentation and dropout depend on the seed and the step alone: a resumed run draws the same.
-        sequence = np.random.SeedSequence((self.settings.seed, self.current_epoch, number, self.global_rank))
-        torch.manual_seed(int(sequence.generate_state(1)[0]))
-        patches, labels = networks.to_float(batch[0]), batch[1].float()
-        settings = self.settings
-        patches = augment(patches, settings.flips, settings.quarter_turns, settings.stain_jitter)
-        loss = binary_cross_entropy_with_logits(self.run(patches), labels)
-        self.train_loss.update(loss.detach(), len(labels))
-        self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
-        return loss
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """The loss of this part of a batch, so scaled that the mean over all parts is the mean over the batch."""
+        patches, labels, (start, whole) = batch
+        settings, accumulate = self.settings, self.settings.accumulate
+        # Augmentation depends on the seed, the step and the place in the batch alone, dropout on the process beside:
+        # a resumed run draws the same.
+        torch.manual_seed(_seed(settings.seed, self.current_epoch, number, self.global_rank))
+        drawn = draws(whole, _seed(settings.seed, self.current_epoch, number // accumulate))
+        drawn = drawn[start : start + len(labels)]
+        inputs = augment(
+            networks.to_float(patches), drawn, settings.flips, settings.quarter_turns, settings.stain_jitter
+        )
+        loss = binary_cross_entropy_with_logits(self.run(inputs), labels.float(), reduction="sum")
+        self.losses += torch.stack([loss.detach().double(), loss.new_tensor(len(labels)).double()])
+        return loss * accumulate * self.trainer.world_size / whole
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        logits, labels = self.run(networks.to_float(batch[0])).float(), batch[1]
-        self.valid_loss.update(binary_cross_entropy_with_logits(logits, labels.float()), len(labels))
+    def on_validation_start(self) -> None:
+        # As in the checkpoint, the first process's batch-norm statistics are the network's.
+        if self.trainer.world_size > 1:
+            for buffer in self.classifier.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        logits, labels = self.run(networks.to_float(batch[0])).double(), batch[1]
+        self.valid_loss.update(binary_cross_entropy_with_logits(logits, labels.double()), len(labels))
         # torchmetrics guesses whether it was given logits, batch by batch: give it probabilities.
-        probability = torch.sigmoid(logits.double())
+        probability = torch.sigmoid(logits)
         self.accuracy.update(probability, labels)
         self.auroc.update(probability, labels)
         self.log("valid_loss", self.valid_loss)
         self.log("valid_accuracy", self.accuracy)
         self.log("valid_auroc", self.auroc, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.state.fn == "fit":
+            total, count = self._all_losses()
+            self.log("train_loss", total / count, sync_dist=True)
+            self.losses.zero_()
+
+    def on_fit_start(self) -> None:
+        self.losses = self.losses.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["losses"] = self._all_losses()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        if self.global_rank == 0:
+            self.losses = checkpoint["losses"]
+
+    def _all_losses(self) -> Tensor:
+        return self.trainer.strategy.reduce(self.losses.clone(), reduce_op="sum")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.settings
@@ -106,6 +112,33 @@ class Learner(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class AtomicIO(TorchCheckpointIO):
+    """A checkpoint is there whole or not at all, whenever the process is killed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        partial = Path(f"{path}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+
+
+class Interval(Callback):
+    """Saves where training is, also within an epoch, so that a killed run loses at most so many minutes."""
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        self.path, self.seconds, self.saved = path, 60 * minutes, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Trainer, _: LightningModule, checkpoint: dict) -> None:
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, _: LightningModule, outputs: Any, batch: Any, number: int) -> None:
+        stepped = (number + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not trainer.is_last_batch:  # behind the last, the epoch is saved
+            due = time.monotonic() - self.saved >= self.seconds
+            if trainer.strategy.reduce_boolean_decision(due, all=False):
+                trainer.save_checkpoint(self.path)
 
 
 class History(Callback):
@@ -159,6 +192,10 @@ class History(Callback):
             self.live.next_step()
 
 
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
 def learnt_labels(split: pcam.Split, name: str) -> np.ndarray:
     """What a network learns, uint8 [N] of 0 and 1: `label`, the split's own, or a column of meta that is true or false.
 
@@ -178,20 +215,15 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
     train_split, valid_split = pcam.read(patches, "train"), pcam.read(patches, "valid")
     labels, valid_labels = (learnt_labels(split, settings.label) for split in (train_split, valid_split))
     index = pcam.draw(labels, max(1, round(settings.fraction * len(labels))), settings.seed)
+    parts = settings.accumulate * settings.devices * settings.nodes
+    if len(index) < 2 * parts:
+        raise ValueError(f"expected {2 * parts} patches or more to train on, found {len(index)}; raise train.fraction.")
     seed_everything(settings.seed, verbose=False)
     learner = Learner(networks.build(settings.architecture, settings.weights, settings.input), settings)
     if settings.freeze:
         learner.classifier.freeze()
-    batch = settings.batch_size
-    train_loader = DataLoader(
-        Patches(train_split, labels, index),
-        batch,
-        sampler=Shuffled(len(index), settings.seed),
-        collate_fn=lambda items: items,
-        drop_last=len(index) % batch == 1,  # batch norm cannot be trained on one patch
-    )
-    valid_patches = Patches(valid_split, valid_labels, np.arange(len(valid_labels)))
-    valid_loader = DataLoader(valid_patches, batch, collate_fn=lambda items: items)
+    valid = (valid_split.patches, valid_labels, np.arange(len(valid_labels)))
+    data = Data((train_split.patches, labels, index), valid, settings, settings.seed)
     best = ModelCheckpoint(
         work,
         "best",
@@ -201,15 +233,19 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    log = History(history)
+    log, last = History(history), work / "last.ckpt"
     stop = [EarlyStopping("valid_auroc", mode="max", patience=settings.patience)] if settings.patience else []
     trainer = Trainer(
         accelerator="gpu" if on.type == "cuda" else "cpu",
         devices=settings.devices,
         num_nodes=settings.nodes,
+        # The first process's batch-norm statistics are shared before validation, not before every step.
+        strategy=DDPStrategy(forward_sync_buffers=False) if settings.devices * settings.nodes > 1 else "auto",
+        plugins=[AtomicIO()],
         precision=PRECISION[settings.precision],
         max_epochs=settings.epochs,
-        callbacks=[log, best, *stop],
+        accumulate_grad_batches=settings.accumulate,
+        callbacks=[log, best, Interval(last, settings.checkpoint_minutes), *stop],
         logger=False,
         default_root_dir=work,
         deterministic="warn",
@@ -218,12 +254,12 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
         enable_model_summary=False,
     )
     if settings.epochs == 0:
-        trainer.validate(learner, valid_loader, verbose=False)
+        trainer.validate(learner, data, verbose=False)
         log.close()
     else:
-        last = work / "last.ckpt"
-        trainer.fit(learner, train_loader, valid_loader, ckpt_path=last if last.exists() else None, weights_only=True)
-        state = torch.load(best.best_model_path, "cpu", weights_only=True)["state_dict"]
-        learner.load_state_dict(state)
+        trainer.fit(learner, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.is_global_zero:
+        if settings.epochs:
+            learner.load_state_dict(torch.load(best.best_model_path, "cpu", weights_only=True)["state_dict"])
         networks.save(learner.classifier, checkpoint)
+        rmtree(work, ignore_errors=True)

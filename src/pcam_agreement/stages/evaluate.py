@@ -16,7 +16,13 @@ def main(args: Namespace) -> None:
         arrays[f"{name}_logits"] = inference.logits(network, split.patches, settings.evaluate.batch_size, device)
         arrays[f"{name}_labels"] = split.labels
     threshold = scores.best_threshold(arrays["valid_logits"], arrays["valid_labels"])
-    found = scores.scores(arrays["test_logits"], arrays["test_labels"], threshold, settings.evaluate.ece_bins)
+    logits, labels, bins = arrays["test_logits"], arrays["test_labels"], settings.evaluate.ece_bins
+    found = scores.scores(logits, labels, threshold, bins)
+    if settings.evaluate.temperature:  # ranks and calls stay as they are, probabilities do not
+        temperature = scores.best_temperature(arrays["valid_logits"], arrays["valid_labels"])
+        calibrated = scores.scores(logits / temperature, labels, threshold / temperature, bins)
+        found |= {f"calibrated_{name}": calibrated[name] for name in ("nll", "brier", "ece")}
+        found["temperature"] = temperature
     store.write_arrays(args.predictions, arrays)
     store.write_json(args.scores, found)
 

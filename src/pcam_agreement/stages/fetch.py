@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pcam_agreement import command, image_folder, params, pcam, planted, synthetic, zenodo
+from pcam_agreement import audit, command, image_folder, params, pcam, planted, synthetic, zenodo
 
 
 def main(args: Namespace) -> None:
@@ -30,14 +30,21 @@ def main(args: Namespace) -> None:
             print(
                 f"WARNING: the label of {differing} patches differs from center_tumor_patch in meta.", file=sys.stderr
             )
-        pcam.write_contents(partial, {"source": settings.data.source, **description})
+        found = audit.audit({name: pcam.read(partial, name) for name in pcam.SPLITS})
+        for leak in audit.leaks(found):
+            print(f"WARNING: {leak}", file=sys.stderr)
+        pcam.write_contents(partial, {"source": settings.data.source, **description, "audit": found})
         if args.out.exists():
             shutil.rmtree(args.out)
         partial.rename(args.out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for name, split in description["splits"].items():
-        print(f"{name:5}  {split['patches']:7} patches  {split['tumour']:7} tumour  {split['slides']:7} slides")
+        repeated = found["splits"][name]["repeated"]
+        print(
+            f"{name:5}  {split['patches']:7} patches  {split['tumour']:7} tumour  {split['slides']:7} slides  "
+            f"{repeated:7} repeated"
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pcam_agreement import agreement, command, gate, heatmap, intervals, params, pcam, scores, store, tables
+from pcam_agreement import agreement, audit, command, gate, heatmap, intervals, params, pcam, scores, store, tables
 from pcam_agreement.answer import answer
 from pcam_agreement.between_methods import methods_table
 from pcam_agreement.figures import faithfulness, pairs, panels, patches, trends
@@ -79,7 +79,8 @@ def main(args: Namespace) -> None:
         panels.save(figure, args.plots / "figures" / f"{name}.png", dpi=110)
 
     faithful = gate.counts(whole["faithfulness"])
-    few = summary(found, whole["agreement"], whole["heatmaps"], estimates, tests, faithful, chance)
+    data = audit.few(store.read_json(args.data / "patches" / pcam.CONTENTS))
+    few = summary(found, whole["agreement"], whole["heatmaps"], estimates, tests, faithful, chance, data)
     store.write_json(args.summary, few)
     with store.final(args.answer) as partial:
         partial.write_text(answer(few, whole["agreement"], whole["strata"], whole["curve"], fraction))

@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from shutil import rmtree
 
 from pcam_agreement import command, params, resume
 from pcam_agreement.pcam import CONTENTS
@@ -17,7 +16,6 @@ def main(args: Namespace) -> None:
         raise ValueError(f"{contents} is missing; run the fetch stage.")
     work = resume.folder(f"train-{args.network}", network.model_dump_json(), settings.device, contents.read_text())
     train(network, settings.device, args.patches, args.checkpoint, args.history, work)
-    rmtree(work, ignore_errors=True)
 
 
 if __name__ == "__main__":
