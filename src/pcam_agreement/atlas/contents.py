@@ -15,7 +15,6 @@ from pcam_agreement import agreement, pcam, tables
 from pcam_agreement.atlas import encoding
 from pcam_agreement.params import Params
 
-FORMAT = 1  # of the files of a run; a page can only stand beside one of its own
 METHODS = {
     "saliency": "how much the score changes if the pixel changes a little",
     "input_x_gradient": "that change times the pixel's own value",
@@ -23,7 +22,7 @@ METHODS = {
     "integrated_gradients": "the pixel's share of the score, collected on the way from an empty patch to this one",
     "grad_cam": "where the network's last feature map speaks for the class",
     "occlusion": "how much the score changes if a window around the pixel is covered",
-    "lime": "how much the score depends on the pixel's superpixel, by a linear model of patches with parts switched off",
+    "lime": "the pixel's superpixel's weight in a linear model of the score of patches with parts switched off",
     "kernel_shap": "the superpixel's Shapley value: its fair share of the score",
     "random": "a random map, which explains nothing",
     "centre": "a Gaussian in the middle, which explains nothing",
@@ -38,6 +37,7 @@ class Explained:
     the method's own, each [n]; all by method. logits: [m, n]; right: bool [m, n], at the threshold that valid chose.
     """
 
+    index: np.ndarray
     patches: np.ndarray
     masks: np.ndarray | None
     meta: pd.DataFrame
@@ -63,9 +63,7 @@ def run(
     networks = {name: settings.network[name] for name in settings.networks}
     pairs = written["agreement"]
     numeric = pairs.assign(iou=pd.to_numeric(pairs["iou"]))
-    fractions = encoding.steps([settings.agreement.top_fraction, *settings.agreement.curve], pcam.PATCH**2)
     return {
-        "format": FORMAT,
         "networks": settings.networks,
         "order": tables.similar_order(numeric, settings.networks),
         "trained": [network.epochs > 0 for network in networks.values()],
@@ -76,7 +74,7 @@ def run(
         "ties": settings.agreement.ties,
         "target": settings.explain.target,
         "reduce": {name: dict(settings.method)[name].reduce for name in settings.methods},
-        "steps": list(fractions.items()),
+        "steps": list(_steps(settings).items()),
         "masks": explained.masks is not None,
         "explained": explained_patches,
         "summary": summary,
@@ -85,12 +83,16 @@ def run(
     }
 
 
+def _steps(settings: Params) -> dict[float, int]:
+    return encoding.steps([settings.agreement.top_fraction, *settings.agreement.curve], pcam.PATCH**2)
+
+
 def _patch(settings: Params, explained: Explained, row: int) -> dict:
     """One patch in the list: where it is from, what the networks say of it, and by method how much they agree."""
     meta, of_methods = explained.meta.iloc[row], explained.results
     return {
         "key": key(explained, row),
-        "index": int(meta.name),
+        "index": int(explained.index[row]),
         "slide": str(meta["wsi"]),
         "label": int(next(iter(of_methods.values()))["labels"][row]),
         "outside": bool(meta["tumor_patch"] and not meta["center_tumor_patch"]),
@@ -104,7 +106,7 @@ def _patch(settings: Params, explained: Explained, row: int) -> dict:
 def key(explained: Explained, row: int) -> str:
     """What names a patch in all runs: its place in the split and its pixels."""
     digest = hashlib.sha256(np.ascontiguousarray(explained.patches[row]).tobytes()).hexdigest()
-    return f"{int(explained.meta.index[row]):05d}-{digest[:8]}"
+    return f"{explained.index[row]:05d}-{digest[:8]}"
 
 
 def _states(results: dict[str, np.ndarray], row: int) -> list[str]:
@@ -120,9 +122,8 @@ def patch(settings: Params, explained: Explained, row: int) -> dict:
 
     codes: uint8 [methods, networks, 96 * 96], and behind them the tumour mask where there is one, deflated, base64.
     """
-    fractions = encoding.steps([settings.agreement.top_fraction, *settings.agreement.curve], pcam.PATCH**2)
     maps = np.concatenate([explained.heatmaps[name][:, row] for name in settings.methods])
-    codes = encoding.encode(agreement.codes(maps).reshape(len(maps), -1), np.array(list(fractions.values())))
+    codes = encoding.encode(agreement.codes(maps).reshape(len(maps), -1), np.array(list(_steps(settings).values())))
     planes = [codes.tobytes()]
     if explained.masks is not None:
         planes.append((explained.masks[row] > 0).astype(np.uint8).tobytes())
@@ -133,6 +134,20 @@ def patch(settings: Params, explained: Explained, row: int) -> dict:
             for name, own in explained.diagnostics.items()
         },
     }
+
+
+def differences(here: dict, there: dict) -> list[tuple[str, str, str]]:
+    """The settings in which two runs differ: their keys, joined by dots, and both values; – where one has none."""
+    one, other = _flat(here), _flat(there)
+    keys = [*one, *(key for key in other if key not in one)]
+    return [(key, one.get(key, "–"), other.get(key, "–")) for key in keys if one.get(key) != other.get(key)]
+
+
+def _flat(settings: dict, prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+    return found
 
 
 def _numbers(values: np.ndarray) -> list | float | None:

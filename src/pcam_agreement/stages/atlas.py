@@ -4,12 +4,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from pcam_agreement import command, params, pcam, store
 from pcam_agreement.atlas import contents, page
 
-TABLES = ("agreement", "gaps", "heatmaps", "faithfulness", "scores")
+TABLES = ("agreement", "faithfulness", "gaps", "heatmaps")
 
 
 def main(args: Namespace) -> None:
@@ -25,7 +24,7 @@ def main(args: Namespace) -> None:
 
 def _explained(settings: params.Params, data: Path) -> tuple[contents.Explained, int]:
     """What the other stages found on the patches that the atlas shows, and how many were explained."""
-    # The networks and methods of the parameters, never the files of a folder: those of dropped ones may still lie there.
+    # The networks of the parameters, never the files of a folder: those of dropped networks may still lie there.
     names = settings.networks
     sets = {
         method: [store.open_heatmaps(data / "heatmaps" / method / f"{name}.h5") for name in names]
@@ -48,9 +47,10 @@ def _explained(settings: params.Params, data: Path) -> tuple[contents.Explained,
     thresholds = [store.read_json(data / "scores" / f"{name}.json")["threshold"] for name in names]
     logits = np.stack([one["test_logits"][index[rows]] for one in predictions])
     return contents.Explained(
+        index=index[rows],
         patches=split.patches[index[rows]],
         masks=None if split.masks is None else split.masks[index[rows]],
-        meta=split.meta.iloc[index[rows]].set_axis(index[rows]),
+        meta=split.meta.iloc[index[rows]],
         logits=logits,
         right=(logits >= np.array(thresholds)[:, None]) == split.labels[index[rows]],
         heatmaps={method: np.stack([one.read(rows) for one in own]) for method, own in sets.items()},

@@ -44,7 +44,7 @@ function matrix(state, { run, number }) {
     const row = pairRow(run, method, a, b);
     const share = row[measure] === "" ? null : (Number(row[measure]) - low) / (high - low);
     const address = link(state, { view: "patches", run: number, a: row.network_a, b: row.network_b, sort: "low" });
-    const style = share === null ? "" : `background:rgb(${colour(share)});color:${share < 0.6 ? "#fff" : "#000"}`;
+    const style = share === null ? "" : shade(share);
     return element("td", {}, element("a", {
       href: address, class: `cell ${row.kind}`, style, "aria-label": sentence(run, row, measure),
       focus: () => explain(row), mouseenter: () => explain(row),

@@ -43,6 +43,13 @@ function short(text) {
 
 const percent = (fraction) => `${Number((100 * fraction).toFixed(2))} %`;
 
+/** The style of a cell: its colour from 0 to 1, and writing that can be read on it. */
+function shade(share) {
+  const [red, green, blue] = colour(share);
+  const light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110;
+  return `background-color:rgb(${red} ${green} ${blue});color:${light ? "#000" : "#fff"}`;
+}
+
 /** A picture of the patch with room for layers above it. */
 function picture(run, patch, ...layers) {
   const source = `${run.folder}/patches/${patch.key}.png`;

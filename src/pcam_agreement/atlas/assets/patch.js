@@ -66,7 +66,7 @@ function maps(state, run, patch, shown, tumour) {
   const [heads, rows] = WIDE.matches
     ? [networks.map(ofNetwork("col")), columns.map((column) => [ofMethod("row")(column), networks.map((network) => filled(column, network))])]
     : [columns.map(ofMethod("col")), networks.map((network) => [ofNetwork("row")(network), columns.map((column) => filled(column, network))])];
-  return element("table", {}, element("thead", {}, element("tr", {}, element("td"), heads)),
+  return element("table", { style: `--columns:${heads.length}` }, element("thead", {}, element("tr", {}, element("td"), heads)),
     element("tbody", {}, rows.map((row) => element("tr", {}, row))));
 }
 
@@ -96,12 +96,16 @@ function cell(state, { method, own, number }, network, patch, shown, tumour) {
     picture(own, patch, says ? layer : null, lines(state, tumour)),
     element("span", { class: "picks" }, pick("first", "1st", first), pick("second", "2nd", second)),
     status ? element("span", { class: "warning", title: STATES[status] }, STATES[status].split(":")[0]) : null,
-    element("small", { class: "faint" }, diagnosticsInWords(shown[number].diagnostics[method][place])),
+    diagnosis(shown[number].diagnostics[method][place]),
   ];
 }
 
-function diagnosticsInWords(diagnostics) {
-  return Object.entries(diagnostics).map(([name, value]) => `${name.replaceAll("_", " ")} ${value ?? "undefined"}`).join(", ");
+/** How well the method did: its diagnostics, where it has any. */
+function diagnosis(diagnostics) {
+  const known = Object.entries(diagnostics);
+  if (!known.length) return null;
+  return element("details", { class: "faint" }, element("summary", {}, "diagnostics"),
+    known.map(([name, value]) => element("div", {}, `${name.replaceAll("_", " ")} ${value ?? "undefined"}`)));
 }
 
 /** The centre, which the label speaks of, and the border of the drawn tumour. */
@@ -180,7 +184,7 @@ function pairTable(state, shown, top) {
     const found = masks[a].weights && masks[b].weights ? overlap(masks[a], masks[b]) : null;
     const names = { first: mapName({ run: number, method, network: a }), second: mapName({ run: number, method, network: b }) };
     return element("td", {}, element("a", {
-      class: "cell", href: link(state, names), style: found === null ? "" : `background:rgb(${colour(found)});color:${found < 0.55 ? "#fff" : "#000"}`,
+      class: "cell", href: link(state, names), style: found === null ? "" : shade(found),
     }, found === null ? "–" : found.toFixed(2)));
   };
   return element("figure", { class: "matrix" },
