@@ -179,12 +179,13 @@ function pairTable(state, shown, top) {
   const { run: number, method } = comparedMaps(state)[0];
   const run = atlas.runs[number];
   if (!shown[number]) return element("p");
+  const chosen = new Set(comparedMaps(state).map((map) => map.network));
   const masks = Object.fromEntries(run.networks.map((network) => [network, maskIn(state, shown, { run: number, method, network }, top)]));
   const cell = (a, b) => {
     const found = masks[a].weights && masks[b].weights ? overlap(masks[a], masks[b]) : null;
     const names = { first: mapName({ run: number, method, network: a }), second: mapName({ run: number, method, network: b }) };
     return element("td", {}, element("a", {
-      class: "cell", href: link(state, names), style: found === null ? "" : shade(found),
+      class: "cell", href: link(state, names), "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null, style: found === null ? "" : shade(found),
     }, found === null ? "–" : found.toFixed(2)));
   };
   return element("figure", { class: "matrix" },

@@ -67,9 +67,14 @@ function renderPatches(state, run) {
   fill(document.getElementById("pair"), pairInWords(run, pairRow(run, state.method, state.a, state.b)));
   const part = run.explained > run.patches.length ? ` (of ${run.explained} explained, evenly spaced)` : "";
   fill(document.getElementById("count"), `${found.length} of ${run.patches.length} patches${part}`);
-  document.getElementById("patches-legend").hidden = state.masks === "0";
+  fill(document.getElementById("patches-legend"), state.masks === "0" ? null : legend(run, state));
   fill(document.getElementById("grid"), found.length ? found.map(({ patch, iou }) => card(state, run, patch, iou))
     : element("p", { class: "missing" }, "No patch passes all of these filters."));
+}
+
+function legend(run, { a, b }) {
+  return [`The ${percent(run.fraction)} most important pixels: `, element("span", { class: "both" }, "of both"),
+    element("span", { class: "only first" }, `of ${a} only`), element("span", { class: "only second" }, `of ${b} only`)];
 }
 
 /** What the same pair shares on the same patch in other runs. */
@@ -86,7 +91,7 @@ const iouInWords = (iou) => (iou === null ? "IoU undefined" : `IoU ${iou.toFixed
 function card(state, run, patch, iou) {
   const layer = canvas();
   const right = [state.a, state.b].map((name) => patch.right[run.networks.indexOf(name)]);
-  const link_ = element("a", { class: "card", id: `card-${patch.key}`, href: link(state, { view: "patch", patch: patch.key, first: "", second: "" }), keydown: moveInGrid },
+  const made = element("a", { class: "card", id: `card-${patch.key}`, href: link(state, { view: "patch", patch: patch.key, first: "", second: "" }), keydown: moveInGrid },
     picture(run, patch, state.masks === "1" ? layer : null),
     element("strong", {}, iouInWords(iou)),
     elsewhere(state, run, patch).map((text) => element("span", {}, text)),
@@ -95,14 +100,14 @@ function card(state, run, patch, iou) {
     element("span", { class: "faint" }, `${patch.index}, slide ${patch.slide}`),
     [...badges(run, patch, state)].map((text) => element("span", { class: "warning" }, text)));
   if (state.masks === "1") {
-    link_.draw = async () => {
+    made.draw = async () => {
       const { maps } = await loadPatch(run, patch.key);
       const [first, second] = [state.a, state.b].map((name) => maskOf(run, maps[state.method][name], run.fraction));
       paint(layer, (image) => overlapPixels(first, second, image));
     };
-    seen.observe(link_);
+    seen.observe(made);
   }
-  return link_;
+  return made;
 }
 
 /** Draws what comes into sight. */
