@@ -43,6 +43,7 @@ benchmark: $(VENV)/ready
 	python benchmarks/explain.py --network alexnet
 	python benchmarks/quality.py --network resnet34
 	python benchmarks/agreement.py
+	python benchmarks/atlas.py
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready

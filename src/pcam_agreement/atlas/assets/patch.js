@@ -20,11 +20,14 @@ async function renderPatch(state, run) {
   const shown = await Promise.all(atlas.runs.map((own) => (own.byKey.has(patch.key) ? loadPatch(own, patch.key) : null)));
   if (location.hash !== state.address) return; // gone on meanwhile
   fill(document.getElementById("patch-controls"), controls(state, run));
-  const tumour = shown[atlas.runs.indexOf(run)].tumour;
+  const { tumour } = shown[atlas.runs.indexOf(run)];
+  const border = tumour && state.tumour === "1" ? outline(tumour) : "";
   drawn = { state: { ...state }, cells: [], shown };
-  fill(document.getElementById("maps"), maps(state, run, patch, shown, tumour));
-  fill(document.getElementById("compare"), comparison(state, run, patch, tumour));
+  fill(document.getElementById("maps"), maps(state, run, patch, shown, border));
+  fill(document.getElementById("compare"), comparison(state, run, patch, border));
   drawMaps();
+  const near = [step(-1), step(1)].filter((other) => other); // are there when an arrow asks for them
+  for (const own of atlas.runs) for (const { key } of near) if (own.byKey.has(key)) loadPatch(own, key);
 }
 
 function controls(state, run) {
@@ -54,7 +57,7 @@ const WIDE = matchMedia("(min-width: 900px)");
 WIDE.addEventListener("change", () => render());
 
 /** The table of heatmaps: networks across and methods (and runs) down where there is room, else the other way. */
-function maps(state, run, patch, shown, tumour) {
+function maps(state, run, patch, shown, border) {
   const networks = [...new Set(atlas.runs.flatMap((own) => own.networks))];
   const columns = [...new Set(atlas.runs.flatMap((own) => Object.keys(own.methods)))]
     .flatMap((method) => atlas.runs.map((own, number) => ({ method, own, number })));
@@ -62,7 +65,7 @@ function maps(state, run, patch, shown, tumour) {
     element("th", { scope }, breakable(network), scoreInWords(run, patch, network));
   const ofMethod = (scope) => ({ method, own }) => element("th", { scope, title: own.methods[method] ?? "" },
     breakable(method), atlas.runs.length > 1 ? element("small", {}, own.name) : null);
-  const filled = (column, network) => element("td", {}, cell(state, column, network, patch, shown, tumour));
+  const filled = (column, network) => element("td", {}, cell(state, column, network, patch, shown, border));
   const [heads, rows] = WIDE.matches
     ? [networks.map(ofNetwork("col")), columns.map((column) => [ofMethod("row")(column), networks.map((network) => filled(column, network))])]
     : [columns.map(ofMethod("col")), networks.map((network) => [ofNetwork("row")(network), columns.map((column) => filled(column, network))])];
@@ -77,7 +80,7 @@ function scoreInWords(run, patch, network) {
   return element("small", {}, `logit ${logit === null ? "undefined" : logit}, ${patch.right[place] ? "right" : "wrong"}`);
 }
 
-function cell(state, { method, own, number }, network, patch, shown, tumour) {
+function cell(state, { method, own, number }, network, patch, shown, border) {
   const place = own.networks.indexOf(network);
   if (place < 0 || !own.methods[method]) return element("p", { class: "missing" }, `${place < 0 ? network : method} is not in ${own.name}`);
   if (!shown[number]) return element("p", { class: "missing" }, `this patch was not explained in ${own.name}`);
@@ -93,7 +96,7 @@ function cell(state, { method, own, number }, network, patch, shown, tumour) {
     "aria-label": `compare ${network} under ${method} as ${which}`, id: `${which}-${name}`,
   }, text);
   return [
-    picture(own, patch, says ? layer : null, lines(state, tumour)),
+    picture(own, patch, says ? layer : null, lines(state, border)),
     element("span", { class: "picks" }, pick("first", "1st", first), pick("second", "2nd", second)),
     status ? element("span", { class: "warning", title: STATES[status] }, STATES[status].split(":")[0]) : null,
     diagnosis(shown[number].diagnostics[method][place]),
@@ -109,14 +112,14 @@ function diagnosis(diagnostics) {
 }
 
 /** The centre, which the label speaks of, and the border of the drawn tumour. */
-function lines(state, tumour) {
+function lines(state, border) {
   return element("svg:svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" },
     state.centre === "1" ? element("svg:rect", { x: 32, y: 32, width: 32, height: 32, class: "centre" }) : null,
-    tumour && state.tumour === "1" ? element("svg:path", { d: outline(tumour), class: "tumour" }) : null);
+    border ? element("svg:path", { d: border, class: "tumour" }) : null);
 }
 
 /** Two maps over each other, and what every pair of the first one's method and run shares. */
-function comparison(state, run, patch, tumour) {
+function comparison(state, run, patch, border) {
   drawn.over = canvas();
   drawn.overlap = element("output", { id: "overlap" });
   drawn.pairs = element("div", { class: "scroll" });
@@ -131,7 +134,7 @@ function comparison(state, run, patch, tumour) {
   return [
     element("h3", {}, "Two heatmaps over each other"),
     select("first", first), select("second", second),
-    element("div", { class: "large grey" }, picture(run, patch, drawn.over, lines(state, tumour))),
+    element("div", { class: "large grey" }, picture(run, patch, drawn.over, lines(state, border))),
     element("p", { class: "legend" }, element("span", { class: "both" }, "both"), element("span", { class: "only first" }, "1st only"),
       element("span", { class: "only second" }, "2nd only")),
     element("p", {}, drawn.overlap),
