@@ -91,9 +91,7 @@ def main() -> None:
     else:
         for label, number in numbers.items():
             print(f"{label:32} {number:9}")
-        print(
-            f"{args.patches} patches, {len(NETWORKS)} networks, 3 methods, {os.cpu_count()} cores"
-        )
+        print(f"{args.patches} patches, {len(NETWORKS)} networks, 3 methods, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":
