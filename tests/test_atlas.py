@@ -422,7 +422,7 @@ def test_a_patch_says_what_the_networks_say_and_how_its_heatmaps_were_made(run, 
     assert tab.locator("#maps .warning").all_inner_texts() == ["not converged"] * 10
     error = store.open_heatmaps(run / "data/heatmaps/saliency/resnet34.h5").arrays["completeness_error"][row]
     assert f"completeness error {float(f'{error:.6g}')}" in tab.locator("#maps details").first.text_content()
-    assert tab.locator("#maps .tumour").count() == tab.locator("#maps .centre").count() == 10
+    assert tab.locator("#maps .tumour").count() == tab.locator("#maps .centre").count() == 1 + 10
     choose(tab, "tumour", "0")
     choose(tab, "centre", "0")
     assert tab.locator("#maps .tumour, #maps .centre").count() == 0
@@ -565,7 +565,8 @@ def test_two_runs_stand_beside_each_other_with_what_differs(run, other, both, ta
     said = tab.locator(".differences").inner_text()
     assert "agreement.top_fraction\t0.25\t0.1" in said
     assert "atlas.patches\t256\t5" in said
-    assert len(said.splitlines()) == 5  # and the networks
+    assert "densenet121, alexnet, resnet34_twin" in said
+    assert len(said.splitlines()) == 5
     assert tab.locator("#matrices table").count() == tab.locator("#gaps figure").count() == 2
     assert tab.locator("#matrices .cell").count() == 10 + 6
     assert tab.locator(".written-answer").count() == 2
@@ -576,6 +577,8 @@ def test_two_runs_stand_beside_each_other_with_what_differs(run, other, both, ta
 def test_a_network_and_patches_that_are_in_one_run_only_are_named(run, other, both, tab):
     look(tab, both, view="patch", patch=key(other, 0), first="0.lime.resnet34", second="1.lime.resnet34")
     assert tab.get_by_text("alexnet is not in smaller").count() == 2
+    head = tab.locator("#maps thead").inner_text()
+    assert (head.count("this run: logit"), head.count("smaller: logit")) == (5, 4)
     masks = masks_of(run, "lime", "resnet34", 0, FRACTION), masks_of(other, "lime", "resnet34", 0, FRACTION)
     assert tab.locator("#overlap").inner_text().startswith(f"IoU {overlap(*masks).item():.3f} ")
     assert tab.locator("#maps canvas").count() == 2 * (5 + 4)

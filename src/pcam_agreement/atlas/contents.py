@@ -146,7 +146,10 @@ def differences(here: dict, there: dict) -> list[tuple[str, str, str]]:
 def _flat(settings: dict, prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return found
 
 

@@ -25,6 +25,12 @@ function pairRow(run, method, a, b) {
     && ((row.network_a === a && row.network_b === b) || (row.network_a === b && row.network_b === a)));
 }
 
+/** The networks with those beside each other that agree; in all runs in the order of the first, to be compared. */
+function orderOf(run) {
+  const all = new Set(atlas.runs.flatMap((own) => own.order));
+  return [...all].filter((network) => run.networks.includes(network));
+}
+
 /** The range of the colours: what would be found if nothing was shared, and the highest of all runs and methods. */
 function colourRange(measure) {
   const rows = atlas.runs.flatMap((run) => run.tables.agreement);
@@ -38,6 +44,7 @@ function matrix(state, { run, number }) {
   const { method, measure } = state;
   const [low, high] = colourRange(measure);
   if (!run.methods[method]) return element("p", { class: "missing" }, `${run.name}: ${method} is not in this run.`);
+  const order = orderOf(run);
   const details = element("div", { class: "details", role: "status" });
   const explain = (row) => details.replaceChildren(...pairInWords(run, row));
   const cell = (a, b) => {
@@ -50,10 +57,10 @@ function matrix(state, { run, number }) {
       focus: () => explain(row), mouseenter: () => explain(row),
     }, share === null ? "undefined" : short(row[measure])));
   };
-  const rows = run.order.slice(1).map((network, place) => element("tr", {},
+  const rows = order.slice(1).map((network, place) => element("tr", {},
     element("th", { scope: "row" }, breakable(network)),
-    run.order.slice(0, -1).map((other, column) => (column <= place ? cell(other, network) : element("td")))));
-  const heads = run.order.slice(0, -1).map((network) => element("th", { scope: "col" }, breakable(network)));
+    order.slice(0, -1).map((other, column) => (column <= place ? cell(other, network) : element("td")))));
+  const heads = order.slice(0, -1).map((network) => element("th", { scope: "col" }, breakable(network)));
   const first = run.tables.agreement.find((row) => row.method === method && row.kind === "trained")
     ?? run.tables.agreement.find((row) => row.method === method);
   explain(first);

@@ -62,22 +62,24 @@ function maps(state, run, patch, shown, border) {
   const columns = [...new Set(atlas.runs.flatMap((own) => Object.keys(own.methods)))]
     .flatMap((method) => atlas.runs.map((own, number) => ({ method, own, number })));
   const ofNetwork = (scope) => (network) =>
-    element("th", { scope }, breakable(network), scoreInWords(run, patch, network));
+    element("th", { scope }, breakable(network), atlas.runs.map((own) => scoreInWords(own, patch, network)));
   const ofMethod = (scope) => ({ method, own }) => element("th", { scope, title: own.methods[method] ?? "" },
     breakable(method), atlas.runs.length > 1 ? element("small", {}, own.name) : null);
   const filled = (column, network) => element("td", {}, cell(state, column, network, patch, shown, border));
   const [heads, rows] = WIDE.matches
     ? [networks.map(ofNetwork("col")), columns.map((column) => [ofMethod("row")(column), networks.map((network) => filled(column, network))])]
     : [columns.map(ofMethod("col")), networks.map((network) => [ofNetwork("row")(network), columns.map((column) => filled(column, network))])];
-  return element("table", { style: `--columns:${heads.length}` }, element("thead", {}, element("tr", {}, element("td"), heads)),
+  return element("table", { style: `--columns:${heads.length}` },
+    element("thead", {}, element("tr", {}, element("td", {}, picture(run, patch, lines(state, border)), element("small", {}, "the patch")), heads)),
     element("tbody", {}, rows.map((row) => element("tr", {}, row))));
 }
 
-function scoreInWords(run, patch, network) {
-  const place = run.networks.indexOf(network);
-  if (place < 0) return element("small", {}, `not in ${run.name}`);
-  const logit = patch.logits[place];
-  return element("small", {}, `logit ${logit === null ? "undefined" : logit}, ${patch.right[place] ? "right" : "wrong"}`);
+/** What a network says of a patch in a run; nothing where its heatmaps say that it is not there. */
+function scoreInWords(run, { key }, network) {
+  const [patch, place] = [run.byKey.get(key), run.networks.indexOf(network)];
+  if (!patch || place < 0) return null;
+  const name = atlas.runs.length > 1 ? `${run.name}: ` : "";
+  return element("small", {}, `${name}logit ${patch.logits[place] ?? "undefined"}, ${patch.right[place] ? "right" : "wrong"}`);
 }
 
 function cell(state, { method, own, number }, network, patch, shown, border) {
@@ -182,6 +184,7 @@ function pairTable(state, shown, top) {
   const { run: number, method } = comparedMaps(state)[0];
   const run = atlas.runs[number];
   if (!shown[number]) return element("p");
+  const order = orderOf(run);
   const chosen = new Set(comparedMaps(state).map((map) => map.network));
   const masks = Object.fromEntries(run.networks.map((network) => [network, maskIn(state, shown, { run: number, method, network }, top)]));
   const cell = (a, b) => {
@@ -194,7 +197,7 @@ function pairTable(state, shown, top) {
   return element("figure", { class: "matrix" },
     element("figcaption", {}, `IoU of every pair on this patch, ${method}, at ${percent(top)} (colours from 0 to 1)`),
     element("table", {},
-      element("thead", {}, element("tr", {}, element("td"), run.order.slice(0, -1).map((name) => element("th", { scope: "col" }, breakable(name))))),
-      element("tbody", {}, run.order.slice(1).map((name, place) => element("tr", {}, element("th", { scope: "row" }, breakable(name)),
-        run.order.slice(0, place + 1).map((other) => cell(other, name)))))));
+      element("thead", {}, element("tr", {}, element("td"), order.slice(0, -1).map((name) => element("th", { scope: "col" }, breakable(name))))),
+      element("tbody", {}, order.slice(1).map((name, place) => element("tr", {}, element("th", { scope: "row" }, breakable(name)),
+        order.slice(0, place + 1).map((other) => cell(other, name)))))));
 }

@@ -97,7 +97,7 @@ function card(state, run, patch, iou) {
     elsewhere(state, run, patch).map((text) => element("span", {}, text)),
     element("span", {}, patch.label ? "tumour" : patch.outside ? "normal, tumour outside the centre" : "normal"),
     element("span", {}, right[0] && right[1] ? "both right" : !right[0] && !right[1] ? "none right" : `only ${right[0] ? state.a : state.b} right`),
-    element("span", { class: "faint" }, `${patch.index}, slide ${patch.slide}`),
+    element("span", { class: "faint" }, `patch ${patch.index}, slide `, breakable(patch.slide)),
     [...badges(run, patch, state)].map((text) => element("span", { class: "warning" }, text)));
   if (state.masks === "1") {
     made.draw = async () => {
