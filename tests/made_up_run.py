@@ -40,7 +40,7 @@ def write(folder: Path, raw: dict, patches: int = 24, slides: int = 4, masks: bo
         logits[name] = ((2.0 * split.labels - 1) * 0.8 + random.normal(0, 1.5, patches)).astype(np.float32)
         predictions = {"test_logits": logits[name], "test_labels": split.labels}
         store.write_arrays(data / "predictions" / f"{name}.h5", predictions)
-        store.write_json(data / "scores" / f"{name}.json", {"threshold": 0.2 * row})
+        store.write_json(data / "scores" / f"{name}.json", {"threshold": 0.7 * row - 1})
     _report(folder, settings, split, index, {name: one[index] for name, one in logits.items()})
 
 

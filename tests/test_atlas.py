@@ -560,6 +560,20 @@ def test_a_run_without_tumour_masks_says_so(other, tab):
     assert tab.locator("#count").inner_text() == "5 of 5 patches (of 23 explained, evenly spaced)"
 
 
+def test_a_run_of_one_slide_has_no_null_and_no_interval_and_says_so(run, tmp_path, tab):
+    raw = params_of(run)
+    raw["methods"], raw["networks"] = ["lime"], ["resnet34", "densenet121", "resnet34_twin"]
+    made_up_run.write(tmp_path, raw, patches=9, slides=1)
+    made_up_run.build(tmp_path)
+    look(tab, tmp_path, measure="normalised")
+    assert tab.locator("#matrices .cell").all_inner_texts() == ["undefined"] * 3
+    said = tab.locator("#matrices .details").inner_text()
+    assert "none: no other patch of the label on another slide" in said
+    assert f"{table(tmp_path, 'agreement')['iou'][0]}, no interval" in said
+    assert "undefined: " in said
+    assert "There is no pair to show." in tab.locator("#gaps").inner_text()
+
+
 def test_two_runs_stand_beside_each_other_with_what_differs(run, other, both, tab):
     look(tab, both, method="lime")
     said = tab.locator(".differences").inner_text()
