@@ -446,7 +446,7 @@ def test_a_link_restores_what_was_chosen_by_hand(run, tab):
     choose(tab, "method", "lime")
     tab.locator("#to-patches").click()
     shown(tab)
-    for name, value in {"a": "alexnet", "label": "normal", "right": "both", "sort": "high", "quarter": "4"}.items():
+    for name, value in {"a": "alexnet", "label": "normal", "outside": "no", "sort": "high", "quarter": "4"}.items():
         choose(tab, name, value)
     grid, pair, address = tab.locator("#grid").inner_text(), tab.locator("#pair").inner_text(), tab.url
     tab.goto("about:blank")
