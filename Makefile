@@ -8,11 +8,20 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # uv installs into this one, whatever is active in the shell
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: repro test check format benchmark lock plots-page clean-work
+.PHONY: repro atlas test check format benchmark lock plots-page clean-work
 
 repro: $(VENV)/ready
 	$(if $(WORKERS),python -m pcam_agreement.side_by_side --workers $(WORKERS),dvc repro)
 	@python -m pcam_agreement.table
+
+# The page to look at patches; `make atlas REV=<experiment>` puts another revision's beside this run's.
+atlas: $(VENV)/ready
+	dvc repro atlas
+ifdef REV
+	@python -m pcam_agreement.beside $(REV)
+else
+	@python -c 'from pathlib import Path; print("open", Path("data/atlas/index.html").resolve().as_uri())'
+endif
 
 # A process a core, a thread a process: threads of several processes would wait for each other. The longest file first.
 test: $(VENV)/ready
@@ -35,6 +44,7 @@ benchmark: $(VENV)/ready
 	python benchmarks/explain.py --network alexnet
 	python benchmarks/quality.py --network resnet34
 	python benchmarks/agreement.py
+	python benchmarks/atlas.py
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready

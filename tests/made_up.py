@@ -74,13 +74,11 @@ def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48
                 for name in ("mass", "rank_accuracy", "pointing")
             },
         }
-    run = Run(networks, logits, labels, random.random(n) < 0.3, results)
-    _tables(run)
-    return run
+    return tabulate(Run(networks, logits, labels, random.random(n) < 0.3, results))
 
 
-def _tables(run: Run) -> None:
-    """What `report` does with it."""
+def tabulate(run: Run) -> Run:
+    """The run with its tables: what `report` does."""
     run.found = {name: scores.scores(one, run.labels, 0.0, 15) for name, one in run.logits.items()}
     aurocs = {name: one["auroc"] for name, one in run.found.items()}
     right = np.stack([(one >= 0) == run.labels for one in run.logits.values()])
@@ -102,10 +100,13 @@ def _tables(run: Run) -> None:
         }.items():
             parts.setdefault(name, []).append(part)
     run.tables = {name: pd.concat(part, ignore_index=True) for name, part in parts.items()}
+    return run
 
 
 def _faithfulness(method: str, networks: dict[str, params.Network]) -> pd.DataFrame:
     """A verdict on every network, in turn; the first columns of `gate.faithfulness_table`."""
     verdicts = np.resize(["informative", "uninformative", "undefined", "uninformative"], len(networks))
     trained = [network.epochs > 0 for network in networks.values()]
-    return pd.DataFrame({"method": method, "network": list(networks), "trained": trained, "verdict": verdicts})
+    return pd.DataFrame(
+        {"method": method, "network": list(networks), "trained": trained, "verdict": verdicts, "reason": "deletion"}
+    )

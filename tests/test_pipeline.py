@@ -44,19 +44,20 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
         return r.repro()
 
     assert r.repro() == set()
-    assert after("network", "three", "lr", value=1e-4) == {"report"}  # nobody runs three
-    lime = stages("explain", "faithfulness", "compare", "compare_methods", "report", methods=("lime",))
+    assert after("network", "three", "lr", value=1e-4) == {"report", "atlas"}  # nobody runs three
+    lime = stages("explain", "faithfulness", "compare", "compare_methods", "report", "atlas", methods=("lime",))
     assert after("method", "lime", "samples", value=10) == lime
-    assert after("methods", value=["lime"]) == {"compare_methods", "report"}  # a method dropped
+    assert after("methods", value=["lime"]) == {"compare_methods", "report", "atlas"}  # a method dropped
     assert after("explain", "patches", value=8) == lime
     own = stages("train", "evaluate", "explain", "faithfulness", networks=("two",), methods=("lime",))
-    after_explain = stages("compare", "compare_methods", "report", methods=("lime",))
+    after_explain = stages("compare", "compare_methods", "report", "atlas", methods=("lime",))
     assert after("network", "two", "lr", value=1e-4) == own | after_explain
     r.change("network", "two", value={"architecture": "efficientnet_b1", "seed": 1})
-    assert r.repro() <= {"report"}  # an old value again: all else comes from the run-cache
+    assert r.repro() <= {"report", "atlas"}  # an old value again: all else comes from the run-cache
     assert after("train", "epochs", value=1) == stages("train", "evaluate", methods=("lime",)) | lime
     assert after("agreement", "top_fraction", value=0.2) == after_explain
-    assert after("faithfulness", "steps", value=3) == stages("faithfulness", "report", methods=("lime",))
+    assert after("faithfulness", "steps", value=3) == stages("faithfulness", "report", "atlas", methods=("lime",))
+    assert after("atlas", "patches", value=3) == {"atlas"}
     added = stages("train", "evaluate", "explain", "faithfulness", networks=("three",), methods=("lime",))
     assert after("networks", value=["one", "two", "three"]) == added | after_explain
     module = r.path / "src" / "pcam_agreement" / "stages" / "compare.py"
@@ -239,6 +240,13 @@ def test_experiments_are_made_shown_and_plotted_without_a_network(finished):
     assert not re.search(r'<script[^>]+src="https?:', page)
     assert page.count("vegaEmbed(") >= 4
     finished.reset()
+    said = finished.run("env", "PYTHONPATH=src", "python", "-m", "pcam_agreement.beside", "wider")
+    assert said == f"open {(finished.path / 'dvc_atlas' / 'index.html').as_uri()}\n"
+    page = (finished.path / "dvc_atlas" / "index.html").read_text()
+    assert "agreement.top_fraction</th><td>0.25</td><td>0.5</td>" in page
+    assert (finished.path / "dvc_atlas" / "other" / "answer.md").read_text() != (
+        finished.path / "metrics" / "answer.md"
+    ).read_text()
 
 
 def test_every_stage_names_every_module_that_it_imports():
@@ -250,5 +258,7 @@ def test_every_stage_names_every_module_that_it_imports():
         for used_module in used:
             path = Path("src", *used_module.split("."))
             files.add(f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py")
+            if (ROOT / path.parent / "assets").is_dir():  # what a module reads beside it
+                files.add(f"{path.parent}/assets")
         documentation = {"src/pcam_agreement/__init__.py", "src/pcam_agreement/stages/__init__.py"}
         assert {dep for dep in stage["deps"] if dep.startswith("src/")} == files - documentation, name

@@ -27,6 +27,7 @@ def test_the_sample_of_real_patches_goes_through_the_whole_pipeline(tmp_path):
         "compare",
         "compare_methods",
         "report",
+        "atlas",
         methods=("saliency", "integrated_gradients", "lime"),
     )
     summary = json.loads((tmp_path / "metrics" / "summary.json").read_text())

@@ -212,6 +212,10 @@ class Report(Settings):
     panels: Count
 
 
+class Atlas(Settings):
+    patches: Count
+
+
 class Params(Settings):
     """The whole file. `network` holds the shared `train` block with each network's own keys laid over it."""
 
@@ -228,6 +232,7 @@ class Params(Settings):
     faithfulness: Faithfulness
     agreement: Agreement
     report: Report
+    atlas: Atlas
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,20 @@ def final(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def final_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place once all of it is written."""
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -131,6 +146,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """A long-form CSV with numbers of six digits."""
     with final(path) as partial:
         table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_written(path: Path) -> pd.DataFrame:
+    """A table as text, every number in the digits it has in the file."""
+    return pd.read_csv(_existing(path), dtype=str, keep_default_na=False)
 
 
 def read_history(folder: Path) -> pd.DataFrame:

@@ -1,0 +1,81 @@
+// Small parts of the page that all views are made of.
+"use strict";
+
+/** An element with these attributes (functions are listeners) and children; in SVG where the name says so. */
+function element(name, attributes = {}, ...children) {
+  const svg = name.startsWith("svg:");
+  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name.slice(4)) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(key, value);
+    else if (value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child !== null));
+  return made;
+}
+
+/** A labelled choice whose options are {value: text}; choosing one goes there. */
+function choice(state, name, label, options, reset = {}) {
+  const select = element("select", { name, change: () => go(state, { [name]: select.value, ...reset }) },
+    Object.entries(options).map(([value, text]) => element("option", { value, selected: value === state[name] }, text)));
+  return element("label", {}, `${label} `, select);
+}
+
+/** Put new children in place of the old ones, and the keyboard where it was: on the control of this name, or link. */
+function fill(place, ...children) {
+  const focused = place.contains(document.activeElement) ? document.activeElement : null;
+  place.replaceChildren(...children.flat(Infinity).filter((child) => child !== null));
+  const again = focused && (focused.id ? document.getElementById(focused.id)
+    : focused.name && place.querySelector(`[name="${focused.name}"]`));
+  if (again) again.focus();
+}
+
+/** A name that may break behind its underscores. */
+function breakable(name) {
+  return name.split("_").map((part, place) => (place ? ["_", element("wbr"), part] : part));
+}
+
+const named = (names) => Object.fromEntries(names.map((name) => [name, name]));
+
+/** A number of a table in three digits after the point; in words where there is none. */
+function short(text) {
+  return text === "" || text === undefined ? "–" : Number(text).toFixed(3);
+}
+
+const percent = (fraction) => `${Number((100 * fraction).toFixed(2))} %`;
+
+/** The style of a cell: its colour from 0 to 1, and writing that can be read on it. */
+function shade(share) {
+  const [red, green, blue] = colour(share);
+  const light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110;
+  return `background-color:rgb(${red} ${green} ${blue});color:${light ? "#000" : "#fff"}`;
+}
+
+/** A picture of the patch with room for layers above it. */
+function picture(run, patch, ...layers) {
+  const source = `${run.folder}/patches/${patch.key}.png`;
+  return element("span", { class: "picture" }, element("img", { src: source, alt: "", width: SIDE, height: SIDE, loading: "lazy" }),
+    layers);
+}
+
+function canvas() {
+  return element("canvas", { width: SIDE, height: SIDE, "aria-hidden": "true" });
+}
+
+function paint(target, draw) {
+  const context = target.getContext("2d");
+  const image = context.createImageData(SIDE, SIDE);
+  draw(image);
+  context.putImageData(image, 0, 0);
+}
+
+/** What a patch is, in words. */
+function patchInWords(patch) {
+  const tissue = patch.label ? "tumour" : patch.outside ? "normal, tumour outside the centre" : "normal";
+  return `test patch ${patch.index}: ${tissue}, slide ${patch.slide}`;
+}
+
+const STATES = {
+  constant: "constant: the map says nothing about where, and is left out of every mean",
+  nonfinite: "not finite: the map or the logit is not a number, and is left out of every mean",
+  unconverged: "not converged: more steps or draws would still change the map",
+};
