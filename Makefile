@@ -34,6 +34,7 @@ benchmark: $(VENV)/ready
 	python benchmarks/explain.py --network alexnet
 	python benchmarks/quality.py --network resnet34
 	python benchmarks/agreement.py
+	python benchmarks/data.py
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready
