@@ -45,6 +45,7 @@ benchmark: $(VENV)/ready
 	python benchmarks/quality.py --network resnet34
 	python benchmarks/agreement.py
 	python benchmarks/atlas.py
+	python benchmarks/data.py
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready
