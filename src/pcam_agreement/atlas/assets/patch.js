@@ -1,9 +1,11 @@
 // One patch: all heatmaps of all networks, and what the sliders redraw.
 "use strict";
 
+let ahead = 0; // the timer that loads the neighbours
 let drawn = null; // what the sliders redraw: the state, and the canvases with their maps
 
 async function renderPatch(state, run) {
+  clearTimeout(ahead);
   const patch = run.byKey.get(state.patch);
   const order = listed(run, state).map((one) => one.patch);
   const place = order.indexOf(patch);
@@ -41,8 +43,13 @@ async function renderPatch(state, run) {
   fill(document.getElementById("maps"), maps(state, run, patch, shown, border));
   fill(document.getElementById("compare"), comparison(state, run, patch, border));
   drawMaps();
-  const near = [step(-1), step(1)].filter((other) => other); // are there when an arrow asks for them
-  for (const own of atlas.runs) for (const { key } of near) if (own.byKey.has(key)) loadPatch(own, key);
+  const near = [step(-1), step(1)].filter((other) => other);
+  ahead = setTimeout(() => near.forEach(({ key }) => loadAhead(key)), 300);
+}
+
+/** Has a patch there before an arrow asks for it. */
+function loadAhead(key) {
+  for (const own of atlas.runs) if (own.byKey.has(key)) loadPatch(own, key);
 }
 
 function controls(state, run) {

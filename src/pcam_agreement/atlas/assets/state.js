@@ -42,7 +42,9 @@ function loadPatch(run, key) {
 }
 
 async function decode(run, content) {
-  const deflated = Uint8Array.from(atob(content.codes), (character) => character.charCodeAt(0));
+  const text = atob(content.codes);
+  const deflated = new Uint8Array(text.length);
+  for (let place = 0; place < text.length; place += 1) deflated[place] = text.charCodeAt(place);
   const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const plane = (number) => bytes.subarray(number * PIXELS, (number + 1) * PIXELS);
