@@ -200,12 +200,14 @@ function diagnosis(diagnostics) {
   );
 }
 
+const CENTRE = { x: 32, y: 32, width: 32, height: 32 };
+
 /** The centre, which the label speaks of, and the border of the drawn tumour. */
 function lines(state, border) {
   return element(
     "svg:svg",
     { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" },
-    state.centre === "1" ? element("svg:rect", { x: 32, y: 32, width: 32, height: 32, class: "centre" }) : null,
+    state.centre === "1" ? ["edge", "centre"].map((name) => element("svg:rect", { ...CENTRE, class: name })) : null,
     border ? element("svg:path", { d: border, class: "tumour" }) : null,
   );
 }
