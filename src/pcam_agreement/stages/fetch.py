@@ -1,20 +1,15 @@
 """Fetch the patches that data.source names, as PCam's files: checked, counted, with a description beside them."""
 
-import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pcam_agreement import audit, command, image_folder, params, pcam, planted, synthetic, zenodo
+from pcam_agreement import audit, command, image_folder, params, pcam, planted, store, synthetic, zenodo
 
 
 def main(args: Namespace) -> None:
     settings = params.load(args.params)
-    # beside the output, whose place it takes when it is complete
-    partial = args.out.with_name(args.out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with store.final_folder(args.out) as partial:
         match settings.data.source:
             case "synthetic":
                 synthetic.generate(partial, settings.data.synthetic, settings.seed)
@@ -34,11 +29,6 @@ def main(args: Namespace) -> None:
         for leak in audit.leaks(found):
             print(f"WARNING: {leak}", file=sys.stderr)
         pcam.write_contents(partial, {"source": settings.data.source, **description, "audit": found})
-        if args.out.exists():
-            shutil.rmtree(args.out)
-        partial.rename(args.out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     for name, split in description["splits"].items():
         repeated = found["splits"][name]["repeated"]
         print(

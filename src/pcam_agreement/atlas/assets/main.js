@@ -12,7 +12,10 @@ async function render() {
   state.address = location.hash;
   notice(notices);
   for (const view of Object.keys(VIEWS)) document.getElementById(view).hidden = view !== state.view;
-  for (const [view, tab] of [["answer", "to-answer"], ["patches", "to-patches"]]) {
+  for (const [view, tab] of [
+    ["answer", "to-answer"],
+    ["patches", "to-patches"],
+  ]) {
     const own = document.getElementById(tab);
     own.href = link(state, { view });
     if (state.view === view) own.setAttribute("aria-current", "page");

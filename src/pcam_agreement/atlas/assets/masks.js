@@ -5,8 +5,17 @@ const SIDE = 96;
 const PIXELS = SIDE * SIDE;
 
 // Viridis: survives colour blindness and grey print. Okabe and Ito's blue and orange, and black where they meet.
-const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129],
-  [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+const VIRIDIS = [
+  [68, 1, 84],
+  [71, 44, 122],
+  [59, 81, 139],
+  [44, 113, 142],
+  [33, 144, 141],
+  [39, 173, 129],
+  [92, 200, 99],
+  [170, 220, 50],
+  [253, 231, 37],
+];
 const ONLY_FIRST = [0, 114, 178];
 const ONLY_SECOND = [230, 159, 0];
 const BOTH = [0, 0, 0];

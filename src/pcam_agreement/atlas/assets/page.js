@@ -4,7 +4,9 @@
 /** An element with these attributes (functions are listeners) and children; in SVG where the name says so. */
 function element(name, attributes = {}, ...children) {
   const svg = name.startsWith("svg:");
-  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name.slice(4)) : document.createElement(name);
+  const made = svg
+    ? document.createElementNS("http://www.w3.org/2000/svg", name.slice(4))
+    : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(key, value);
     else if (value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
@@ -15,8 +17,11 @@ function element(name, attributes = {}, ...children) {
 
 /** A labelled choice whose options are {value: text}; choosing one goes there. */
 function choice(state, name, label, options, reset = {}) {
-  const select = element("select", { name, change: () => go(state, { [name]: select.value, ...reset }) },
-    Object.entries(options).map(([value, text]) => element("option", { value, selected: value === state[name] }, text)));
+  const select = element(
+    "select",
+    { name, change: () => go(state, { [name]: select.value, ...reset }) },
+    Object.entries(options).map(([value, text]) => element("option", { value, selected: value === state[name] }, text)),
+  );
   return element("label", {}, `${label} `, select);
 }
 
@@ -24,8 +29,11 @@ function choice(state, name, label, options, reset = {}) {
 function fill(place, ...children) {
   const focused = place.contains(document.activeElement) ? document.activeElement : null;
   place.replaceChildren(...children.flat(Infinity).filter((child) => child !== null));
-  const again = focused && (focused.id ? document.getElementById(focused.id)
-    : focused.name && place.querySelector(`[name="${focused.name}"]`));
+  const again =
+    focused &&
+    (focused.id
+      ? document.getElementById(focused.id)
+      : focused.name && place.querySelector(`[name="${focused.name}"]`));
   if (again) again.focus();
 }
 
@@ -53,8 +61,12 @@ function shade(share) {
 /** A picture of the patch with room for layers above it. */
 function picture(run, patch, ...layers) {
   const source = `${run.folder}/patches/${patch.key}.png`;
-  return element("span", { class: "picture" }, element("img", { src: source, alt: "", width: SIDE, height: SIDE, loading: "lazy" }),
-    layers);
+  return element(
+    "span",
+    { class: "picture" },
+    element("img", { src: source, alt: "", width: SIDE, height: SIDE, loading: "lazy" }),
+    layers,
+  );
 }
 
 function canvas() {

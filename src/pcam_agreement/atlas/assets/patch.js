@@ -1,23 +1,40 @@
-// One patch: all heatmaps of all networks, masks at any top fraction, and two of them over each other.
+// One patch: all heatmaps of all networks, and what the sliders redraw.
 "use strict";
 
+let ahead = 0; // the timer that loads the neighbours
 let drawn = null; // what the sliders redraw: the state, and the canvases with their maps
 
 async function renderPatch(state, run) {
+  clearTimeout(ahead);
   const patch = run.byKey.get(state.patch);
   const order = listed(run, state).map((one) => one.patch);
   const place = order.indexOf(patch);
   const step = (by) => (place < 0 ? order[0] : order[place + by]);
-  const to = (other, text, id) => other
-    ? element("a", { id, class: "button", href: link(state, { patch: other.key }) }, text)
-    : element("span", { class: "button off" }, text);
-  fill(document.getElementById("patch-title"),
+  const to = (other, text, id) =>
+    other
+      ? element("a", { id, class: "button", href: link(state, { patch: other.key }) }, text)
+      : element("span", { class: "button off" }, text);
+  fill(
+    document.getElementById("patch-title"),
     element("h2", {}, patchInWords(patch)[0].toUpperCase() + patchInWords(patch).slice(1)),
-    element("p", {}, to(step(-1), "← previous", "previous"), " ", to(step(1), "next →", "next"), " ",
-      element("a", { class: "button", href: link(state, { view: "patches" }) }, "all patches"), " ",
-      place < 0 ? "not among the patches that pass the filters" : `${place + 1} of ${order.length} that pass the filters`,
-      element("small", {}, " (arrow keys go on)")));
-  const shown = await Promise.all(atlas.runs.map((own) => (own.byKey.has(patch.key) ? loadPatch(own, patch.key) : null)));
+    element(
+      "p",
+      {},
+      to(step(-1), "← previous", "previous"),
+      " ",
+      to(step(1), "next →", "next"),
+      " ",
+      element("a", { class: "button", href: link(state, { view: "patches" }) }, "all patches"),
+      " ",
+      place < 0
+        ? "not among the patches that pass the filters"
+        : `${place + 1} of ${order.length} that pass the filters`,
+      element("small", {}, " (arrow keys go on)"),
+    ),
+  );
+  const shown = await Promise.all(
+    atlas.runs.map((own) => (own.byKey.has(patch.key) ? loadPatch(own, patch.key) : null)),
+  );
   if (location.hash !== state.address) return; // gone on meanwhile
   fill(document.getElementById("patch-controls"), controls(state, run));
   const { tumour } = shown[atlas.runs.indexOf(run)];
@@ -26,29 +43,47 @@ async function renderPatch(state, run) {
   fill(document.getElementById("maps"), maps(state, run, patch, shown, border));
   fill(document.getElementById("compare"), comparison(state, run, patch, border));
   drawMaps();
-  const near = [step(-1), step(1)].filter((other) => other); // are there when an arrow asks for them
-  for (const own of atlas.runs) for (const { key } of near) if (own.byKey.has(key)) loadPatch(own, key);
+  const near = [step(-1), step(1)].filter((other) => other);
+  ahead = setTimeout(() => near.forEach(({ key }) => loadAhead(key)), 300);
+}
+
+/** Has a patch there before an arrow asks for it. */
+function loadAhead(key) {
+  for (const own of atlas.runs) if (own.byKey.has(key)) loadPatch(own, key);
 }
 
 function controls(state, run) {
   const known = fractions();
   const slider = (name, text, attributes, said) => {
     const output = element("output", {}, said(state[name]));
-    const input = element("input", { type: "range", name, id: name, ...attributes, input: () => {
-      drawn.state[name] = attributes.values ? String(attributes.values[input.value]) : input.value;
-      output.textContent = said(drawn.state[name]);
-      input.setAttribute("aria-valuetext", said(drawn.state[name]));
-      requestAnimationFrame(drawMaps);
-    }, change: () => go(state, { [name]: drawn.state[name] }, true), "aria-valuetext": said(state[name]) });
+    const input = element("input", {
+      type: "range",
+      name,
+      id: name,
+      ...attributes,
+      input: () => {
+        drawn.state[name] = attributes.values ? String(attributes.values[input.value]) : input.value;
+        output.textContent = said(drawn.state[name]);
+        input.setAttribute("aria-valuetext", said(drawn.state[name]));
+        requestAnimationFrame(drawMaps);
+      },
+      change: () => go(state, { [name]: drawn.state[name] }, true),
+      "aria-valuetext": said(state[name]),
+    });
     return element("label", {}, `${text} `, input, output);
   };
   return [
-    slider("top", "most important pixels", { min: 0, max: known.length - 1, value: known.indexOf(Number(state.top)), values: known },
-      (value) => percent(Number(value)) + (Number(value) === run.fraction ? ", as in the answer" : "")),
+    slider(
+      "top",
+      "most important pixels",
+      { min: 0, max: known.length - 1, value: known.indexOf(Number(state.top)), values: known },
+      (value) => percent(Number(value)) + (Number(value) === run.fraction ? ", as in the answer" : ""),
+    ),
     choice(state, "show", "show", CHOICES.show),
     slider("opacity", "opacity", { min: 0, max: 100, value: state.opacity }, (value) => `${value} %`),
     choice(state, "centre", "centre square", CHOICES.centre),
-    run.masks ? choice(state, "tumour", "tumour outline", CHOICES.tumour)
+    run.masks
+      ? choice(state, "tumour", "tumour outline", CHOICES.tumour)
       : element("span", { class: "missing" }, "This data set has no tumour masks."),
   ];
 }
@@ -59,19 +94,54 @@ WIDE.addEventListener("change", () => render());
 /** The table of heatmaps: networks across and methods (and runs) down where there is room, else the other way. */
 function maps(state, run, patch, shown, border) {
   const networks = [...new Set(atlas.runs.flatMap((own) => own.networks))];
-  const columns = [...new Set(atlas.runs.flatMap((own) => Object.keys(own.methods)))]
-    .flatMap((method) => atlas.runs.map((own, number) => ({ method, own, number })));
+  const columns = [...new Set(atlas.runs.flatMap((own) => Object.keys(own.methods)))].flatMap((method) =>
+    atlas.runs.map((own, number) => ({ method, own, number })),
+  );
   const ofNetwork = (scope) => (network) =>
-    element("th", { scope }, breakable(network), atlas.runs.map((own) => scoreInWords(own, patch, network)));
-  const ofMethod = (scope) => ({ method, own }) => element("th", { scope, title: own.methods[method] ?? "" },
-    breakable(method), atlas.runs.length > 1 ? element("small", {}, own.name) : null);
+    element(
+      "th",
+      { scope },
+      breakable(network),
+      atlas.runs.map((own) => scoreInWords(own, patch, network)),
+    );
+  const ofMethod =
+    (scope) =>
+    ({ method, own }) =>
+      element(
+        "th",
+        { scope, title: own.methods[method] ?? "" },
+        breakable(method),
+        atlas.runs.length > 1 ? element("small", {}, own.name) : null,
+      );
   const filled = (column, network) => element("td", {}, cell(state, column, network, patch, shown, border));
   const [heads, rows] = WIDE.matches
-    ? [networks.map(ofNetwork("col")), columns.map((column) => [ofMethod("row")(column), networks.map((network) => filled(column, network))])]
-    : [columns.map(ofMethod("col")), networks.map((network) => [ofNetwork("row")(network), columns.map((column) => filled(column, network))])];
-  return element("table", { style: `--columns:${heads.length}` },
-    element("thead", {}, element("tr", {}, element("td", {}, picture(run, patch, lines(state, border)), element("small", {}, "the patch")), heads)),
-    element("tbody", {}, rows.map((row) => element("tr", {}, row))));
+    ? [
+        networks.map(ofNetwork("col")),
+        columns.map((column) => [ofMethod("row")(column), networks.map((network) => filled(column, network))]),
+      ]
+    : [
+        columns.map(ofMethod("col")),
+        networks.map((network) => [ofNetwork("row")(network), columns.map((column) => filled(column, network))]),
+      ];
+  return element(
+    "table",
+    { style: `--columns:${heads.length}` },
+    element(
+      "thead",
+      {},
+      element(
+        "tr",
+        {},
+        element("td", {}, picture(run, patch, lines(state, border)), element("small", {}, "the patch")),
+        heads,
+      ),
+    ),
+    element(
+      "tbody",
+      {},
+      rows.map((row) => element("tr", {}, row)),
+    ),
+  );
 }
 
 /** What a network says of a patch in a run; nothing where its heatmaps say that it is not there. */
@@ -79,12 +149,17 @@ function scoreInWords(run, { key }, network) {
   const [patch, place] = [run.byKey.get(key), run.networks.indexOf(network)];
   if (!patch || place < 0) return null;
   const name = atlas.runs.length > 1 ? `${run.name}: ` : "";
-  return element("small", {}, `${name}logit ${patch.logits[place] ?? "undefined"}, ${patch.right[place] ? "right" : "wrong"}`);
+  return element(
+    "small",
+    {},
+    `${name}logit ${patch.logits[place] ?? "undefined"}, ${patch.right[place] ? "right" : "wrong"}`,
+  );
 }
 
 function cell(state, { method, own, number }, network, patch, shown, border) {
   const place = own.networks.indexOf(network);
-  if (place < 0 || !own.methods[method]) return element("p", { class: "missing" }, `${place < 0 ? network : method} is not in ${own.name}`);
+  if (place < 0 || !own.methods[method])
+    return element("p", { class: "missing" }, `${place < 0 ? network : method} is not in ${own.name}`);
   if (!shown[number]) return element("p", { class: "missing" }, `this patch was not explained in ${own.name}`);
   const status = own.byKey.get(patch.key).state[method][place];
   const map = shown[number].maps[method][network];
@@ -93,10 +168,18 @@ function cell(state, { method, own, number }, network, patch, shown, border) {
   if (says) drawn.cells.push({ layer, map, own });
   const name = mapName({ run: number, method, network });
   const [first, second] = comparedMaps(state).map(mapName);
-  const pick = (which, text, chosen) => element("a", {
-    class: `pick ${which}`, href: link(state, { [which]: name }), "aria-current": chosen === name ? "true" : null,
-    "aria-label": `compare ${network} under ${method} as ${which}`, id: `${which}-${name}`,
-  }, text);
+  const pick = (which, text, chosen) =>
+    element(
+      "a",
+      {
+        class: `pick ${which}`,
+        href: link(state, { [which]: name }),
+        "aria-current": chosen === name ? "true" : null,
+        "aria-label": `compare ${network} under ${method} as ${which}`,
+        id: `${which}-${name}`,
+      },
+      text,
+    );
   return [
     picture(own, patch, says ? layer : null, lines(state, border)),
     element("span", { class: "picks" }, pick("first", "1st", first), pick("second", "2nd", second)),
@@ -109,43 +192,24 @@ function cell(state, { method, own, number }, network, patch, shown, border) {
 function diagnosis(diagnostics) {
   const known = Object.entries(diagnostics);
   if (!known.length) return null;
-  return element("details", { class: "faint" }, element("summary", {}, "diagnostics"),
-    known.map(([name, value]) => element("div", {}, `${name.replaceAll("_", " ")} ${value ?? "undefined"}`)));
+  return element(
+    "details",
+    { class: "faint" },
+    element("summary", {}, "diagnostics"),
+    known.map(([name, value]) => element("div", {}, `${name.replaceAll("_", " ")} ${value ?? "undefined"}`)),
+  );
 }
+
+const CENTRE = { x: 32, y: 32, width: 32, height: 32 };
 
 /** The centre, which the label speaks of, and the border of the drawn tumour. */
 function lines(state, border) {
-  return element("svg:svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" },
-    state.centre === "1" ? element("svg:rect", { x: 32, y: 32, width: 32, height: 32, class: "centre" }) : null,
-    border ? element("svg:path", { d: border, class: "tumour" }) : null);
-}
-
-/** Two maps over each other, and what every pair of the first one's method and run shares. */
-function comparison(state, run, patch, border) {
-  drawn.over = canvas();
-  drawn.overlap = element("output", { id: "overlap" });
-  drawn.pairs = element("div", { class: "scroll" });
-  const select = (which, chosen) => {
-    const options = atlas.runs.flatMap((own, number) => (drawn.shown[number] ? Object.keys(own.methods).flatMap((method) =>
-      own.networks.map((network) => ({ run: number, method, network }))) : []));
-    const box = element("select", { name: which, change: () => go(state, { [which]: box.value }) },
-      options.map((map) => element("option", { value: mapName(map), selected: mapName(map) === mapName(chosen) }, mapInWords(map))));
-    return element("label", { class: which }, which === "first" ? "1st " : "2nd ", box);
-  };
-  const [first, second] = comparedMaps(state);
-  return [
-    element("h3", {}, "Two heatmaps over each other"),
-    select("first", first), select("second", second),
-    element("div", { class: "large grey" }, picture(run, patch, drawn.over, lines(state, border))),
-    element("p", { class: "legend" }, element("span", { class: "both" }, "both"), element("span", { class: "only first" }, "1st only"),
-      element("span", { class: "only second" }, "2nd only")),
-    element("p", {}, drawn.overlap),
-    drawn.pairs,
-  ];
-}
-
-function mapInWords({ run, method, network }) {
-  return `${network}, ${method}${atlas.runs.length > 1 ? `, ${atlas.runs[run].name}` : ""}`;
+  return element(
+    "svg:svg",
+    { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" },
+    state.centre === "1" ? ["edge", "centre"].map((name) => element("svg:rect", { ...CENTRE, class: name })) : null,
+    border ? element("svg:path", { d: border, class: "tumour" }) : null,
+  );
 }
 
 /** All that depends on a slider. */
@@ -162,42 +226,14 @@ function drawMaps() {
   drawn.over.style.opacity = state.opacity / 100;
   if (first.weights && second.weights) {
     paint(drawn.over, (image) => overlapPixels(first, second, image));
-    drawn.overlap.textContent = `IoU ${overlap(first, second).toFixed(3)} of the ${percent(top)} most important pixels of each`;
+    const iou = overlap(first, second).toFixed(3);
+    drawn.overlap.textContent = `IoU ${iou} of the ${percent(top)} most important pixels of each`;
   } else {
     paint(drawn.over, () => {});
-    drawn.overlap.textContent = `IoU undefined: ${[first, second].map((one) => one.why).filter(Boolean).join("; ")}`;
+    drawn.overlap.textContent = `IoU undefined: ${[first, second]
+      .map((one) => one.why)
+      .filter(Boolean)
+      .join("; ")}`;
   }
   drawn.pairs.replaceChildren(pairTable(state, shown, top));
-}
-
-/** A mask, or why there is none. */
-function maskIn(state, shown, { run: number, method, network }, top) {
-  const own = atlas.runs[number];
-  if (!shown[number]) return { why: `this patch was not explained in ${own.name}` };
-  const status = own.byKey.get(state.patch).state[method][own.networks.indexOf(network)];
-  if (status === "constant" || status === "nonfinite") return { why: `the map of ${network} is ${STATES[status].split(":")[0]}` };
-  return maskOf(own, shown[number].maps[method][network], top);
-}
-
-/** What all pairs of networks share on this patch under the method and in the run of the first map. */
-function pairTable(state, shown, top) {
-  const { run: number, method } = comparedMaps(state)[0];
-  const run = atlas.runs[number];
-  if (!shown[number]) return element("p");
-  const order = orderOf(run);
-  const chosen = new Set(comparedMaps(state).map((map) => map.network));
-  const masks = Object.fromEntries(run.networks.map((network) => [network, maskIn(state, shown, { run: number, method, network }, top)]));
-  const cell = (a, b) => {
-    const found = masks[a].weights && masks[b].weights ? overlap(masks[a], masks[b]) : null;
-    const names = { first: mapName({ run: number, method, network: a }), second: mapName({ run: number, method, network: b }) };
-    return element("td", {}, element("a", {
-      class: "cell", href: link(state, names), "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null, style: found === null ? "" : shade(found),
-    }, found === null ? "–" : found.toFixed(2)));
-  };
-  return element("figure", { class: "matrix" },
-    element("figcaption", {}, `IoU of every pair on this patch, ${method}, at ${percent(top)} (colours from 0 to 1)`),
-    element("table", {},
-      element("thead", {}, element("tr", {}, element("td"), order.slice(0, -1).map((name) => element("th", { scope: "col" }, breakable(name))))),
-      element("tbody", {}, order.slice(1).map((name, place) => element("tr", {}, element("th", { scope: "row" }, breakable(name)),
-        order.slice(0, place + 1).map((other) => cell(other, name)))))));
 }

@@ -3,9 +3,19 @@
 
 const CHOICES = {
   label: { all: "tumour or normal", tumour: "tumour", normal: "normal" },
-  right: { all: "whoever is right", both: "both right", a: "only the first right", b: "only the second right", none: "none right" },
+  right: {
+    all: "whoever is right",
+    both: "both right",
+    a: "only the first right",
+    b: "only the second right",
+    none: "none right",
+  },
   quarter: {
-    all: "any agreement", 1: "lowest quarter", 2: "second quarter", 3: "third quarter", 4: "highest quarter",
+    all: "any agreement",
+    1: "lowest quarter",
+    2: "second quarter",
+    3: "third quarter",
+    4: "highest quarter",
     undefined: "undefined",
   },
   outside: { all: "tumour anywhere", yes: "tumour outside the centre only", no: "not outside only" },
@@ -30,14 +40,13 @@ function listed(run, state) {
   const known = run.patches.map((patch) => ({ patch, iou: pairIou(run, patch, state) }));
   const defined = known.filter((one) => one.iou !== null).sort((one, other) => one.iou - other.iou);
   const quarter = new Map(defined.map((one, rank) => [one.patch, String(1 + Math.floor((4 * rank) / defined.length))]));
-  const right = ({ right: own }) =>
-    own[first] ? (own[second] ? "both" : "a") : own[second] ? "b" : "none";
+  const right = ({ right: own }) => (own[first] ? (own[second] ? "both" : "a") : own[second] ? "b" : "none");
   const passes = ({ patch }) =>
-    (state.label === "all" || (state.label === "tumour") === (patch.label === 1))
-    && (state.right === "all" || state.right === right(patch))
-    && (state.slide === "all" || state.slide === patch.slide)
-    && (state.quarter === "all" || state.quarter === (quarter.get(patch) ?? "undefined"))
-    && (state.outside === "all" || (state.outside === "yes") === patch.outside);
+    (state.label === "all" || (state.label === "tumour") === (patch.label === 1)) &&
+    (state.right === "all" || state.right === right(patch)) &&
+    (state.slide === "all" || state.slide === patch.slide) &&
+    (state.quarter === "all" || state.quarter === (quarter.get(patch) ?? "undefined")) &&
+    (state.outside === "all" || (state.outside === "yes") === patch.outside);
   const orders = {
     low: (one, other) => (one.iou ?? Infinity) - (other.iou ?? Infinity),
     high: (one, other) => (other.iou ?? -Infinity) - (one.iou ?? -Infinity),
@@ -45,15 +54,26 @@ function listed(run, state) {
     slide: (one, other) => one.patch.slide.localeCompare(other.patch.slide),
   };
   // Those without a number come last in either order; Infinity - Infinity is not a number, and keeps the order.
-  return known.filter(passes).sort((one, other) => orders[state.sort](one, other) || one.patch.index - other.patch.index);
+  return known
+    .filter(passes)
+    .sort((one, other) => orders[state.sort](one, other) || one.patch.index - other.patch.index);
 }
 
 function renderPatches(state, run) {
   const found = listed(run, state);
   const whose = { ...CHOICES.right, a: `only ${state.a} right`, b: `only ${state.b} right` };
   const away = { first: "", second: "" };
-  fill(document.getElementById("patches-controls"),
-    atlas.runs.length > 1 ? choice(state, "run", "run", atlas.runs.map((own) => own.name), away) : null,
+  fill(
+    document.getElementById("patches-controls"),
+    atlas.runs.length > 1
+      ? choice(
+          state,
+          "run",
+          "run",
+          atlas.runs.map((own) => own.name),
+          away,
+        )
+      : null,
     choice(state, "method", "method", named(Object.keys(run.methods)), away),
     choice(state, "a", "first network", named(run.networks.filter((name) => name !== state.b)), away),
     choice(state, "b", "second network", named(run.networks.filter((name) => name !== state.a)), away),
@@ -63,27 +83,39 @@ function renderPatches(state, run) {
     choice(state, "quarter", "agreement", CHOICES.quarter),
     choice(state, "outside", "tumour", CHOICES.outside),
     choice(state, "sort", "order", CHOICES.sort),
-    choice(state, "masks", "show", CHOICES.masks));
+    choice(state, "masks", "show", CHOICES.masks),
+  );
   fill(document.getElementById("pair"), pairInWords(run, pairRow(run, state.method, state.a, state.b)));
   const part = run.explained > run.patches.length ? ` (of ${run.explained} explained, evenly spaced)` : "";
   fill(document.getElementById("count"), `${found.length} of ${run.patches.length} patches${part}`);
   fill(document.getElementById("patches-legend"), state.masks === "0" ? null : legend(run, state));
-  fill(document.getElementById("grid"), found.length ? found.map(({ patch, iou }) => card(state, run, patch, iou))
-    : element("p", { class: "missing" }, "No patch passes all of these filters."));
+  fill(
+    document.getElementById("grid"),
+    found.length
+      ? found.map(({ patch, iou }) => card(state, run, patch, iou))
+      : element("p", { class: "missing" }, "No patch passes all of these filters."),
+  );
 }
 
 function legend(run, { a, b }) {
-  return [`The ${percent(run.fraction)} most important pixels: `, element("span", { class: "both" }, "of both"),
-    element("span", { class: "only first" }, `of ${a} only`), element("span", { class: "only second" }, `of ${b} only`)];
+  return [
+    `The ${percent(run.fraction)} most important pixels: `,
+    element("span", { class: "both" }, "of both"),
+    element("span", { class: "only first" }, `of ${a} only`),
+    element("span", { class: "only second" }, `of ${b} only`),
+  ];
 }
 
 /** What the same pair shares on the same patch in other runs. */
 function elsewhere(state, run, patch) {
-  return atlas.runs.filter((other) => other !== run).map((other) => {
-    const same = other.byKey.get(patch.key);
-    const there = same && other.methods[state.method] && [state.a, state.b].every((name) => other.networks.includes(name));
-    return there ? `${other.name}: ${iouInWords(pairIou(other, same, state))}` : `${other.name}: not there`;
-  });
+  return atlas.runs
+    .filter((other) => other !== run)
+    .map((other) => {
+      const same = other.byKey.get(patch.key);
+      const there =
+        same && other.methods[state.method] && [state.a, state.b].every((name) => other.networks.includes(name));
+      return there ? `${other.name}: ${iouInWords(pairIou(other, same, state))}` : `${other.name}: not there`;
+    });
 }
 
 const iouInWords = (iou) => (iou === null ? "IoU undefined" : `IoU ${iou.toFixed(3)}`);
@@ -91,14 +123,30 @@ const iouInWords = (iou) => (iou === null ? "IoU undefined" : `IoU ${iou.toFixed
 function card(state, run, patch, iou) {
   const layer = canvas();
   const right = [state.a, state.b].map((name) => patch.right[run.networks.indexOf(name)]);
-  const made = element("a", { class: "card", id: `card-${patch.key}`, href: link(state, { view: "patch", patch: patch.key, first: "", second: "" }), keydown: moveInGrid },
+  const made = element(
+    "a",
+    {
+      class: "card",
+      id: `card-${patch.key}`,
+      href: link(state, { view: "patch", patch: patch.key, first: "", second: "" }),
+      keydown: moveInGrid,
+    },
     picture(run, patch, state.masks === "1" ? layer : null),
     element("strong", {}, iouInWords(iou)),
     elsewhere(state, run, patch).map((text) => element("span", {}, text)),
     element("span", {}, patch.label ? "tumour" : patch.outside ? "normal, tumour outside the centre" : "normal"),
-    element("span", {}, right[0] && right[1] ? "both right" : !right[0] && !right[1] ? "none right" : `only ${right[0] ? state.a : state.b} right`),
+    element(
+      "span",
+      {},
+      right[0] && right[1]
+        ? "both right"
+        : !right[0] && !right[1]
+          ? "none right"
+          : `only ${right[0] ? state.a : state.b} right`,
+    ),
     element("span", { class: "faint" }, `patch ${patch.index}, slide `, breakable(patch.slide)),
-    [...badges(run, patch, state)].map((text) => element("span", { class: "warning" }, text)));
+    [...badges(run, patch, state)].map((text) => element("span", { class: "warning" }, text)),
+  );
   if (state.masks === "1") {
     made.draw = async () => {
       const { maps } = await loadPatch(run, patch.key);
@@ -111,12 +159,15 @@ function card(state, run, patch, iou) {
 }
 
 /** Draws what comes into sight. */
-const seen = new IntersectionObserver((entries) => {
-  for (const entry of entries.filter((one) => one.isIntersecting)) {
-    seen.unobserve(entry.target);
-    entry.target.draw().catch((error) => notice([error.message]));
-  }
-}, { rootMargin: "200px" });
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries.filter((one) => one.isIntersecting)) {
+      seen.unobserve(entry.target);
+      entry.target.draw().catch((error) => notice([error.message]));
+    }
+  },
+  { rootMargin: "200px" },
+);
 
 function maskOf(run, map, fraction) {
   const size = run.steps.find(([own]) => own === fraction)[1];
@@ -125,8 +176,10 @@ function maskOf(run, map, fraction) {
 
 /** What is wrong with the two heatmaps of a patch. */
 function badges(run, patch, { method, a, b }) {
-  return [a, b].map((name) => [name, patch.state[method][run.networks.indexOf(name)]])
-    .filter(([, own]) => own !== "").map(([name, own]) => `${name}: ${STATES[own].split(":")[0]}`);
+  return [a, b]
+    .map((name) => [name, patch.state[method][run.networks.indexOf(name)]])
+    .filter(([, own]) => own !== "")
+    .map(([name, own]) => `${name}: ${STATES[own].split(":")[0]}`);
 }
 
 /** Arrows move from patch to patch. */

@@ -24,22 +24,27 @@ atlas.addPatch = (content) => {
 function loadPatch(run, key) {
   const path = `${run.folder}/patches/${key}`;
   if (!atlas.loading.has(path)) {
-    atlas.loading.set(path, new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = `${path}.js`;
-      script.onload = () => {
-        decode(run, script.content).then(resolve, reject);
-        script.remove();
-      };
-      script.onerror = () => reject(new Error(`${path}.js is missing; copy the whole folder of the atlas.`));
-      document.head.append(script);
-    }));
+    atlas.loading.set(
+      path,
+      new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        script.src = `${path}.js`;
+        script.onload = () => {
+          decode(run, script.content).then(resolve, reject);
+          script.remove();
+        };
+        script.onerror = () => reject(new Error(`${path}.js is missing; copy the whole folder of the atlas.`));
+        document.head.append(script);
+      }),
+    );
   }
   return atlas.loading.get(path);
 }
 
 async function decode(run, content) {
-  const deflated = Uint8Array.from(atob(content.codes), (character) => character.charCodeAt(0));
+  const text = atob(content.codes);
+  const deflated = new Uint8Array(text.length);
+  for (let place = 0; place < text.length; place += 1) deflated[place] = text.charCodeAt(place);
   const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const plane = (number) => bytes.subarray(number * PIXELS, (number + 1) * PIXELS);
@@ -56,9 +61,27 @@ async function decode(run, content) {
 }
 
 const DEFAULTS = {
-  view: "answer", run: "0", method: "", measure: "iou", a: "", b: "", label: "all", right: "all", slide: "all",
-  quarter: "all", outside: "all", sort: "low", masks: "1", patch: "", first: "", second: "", show: "heatmap", top: "",
-  opacity: "65", centre: "1", tumour: "1",
+  view: "answer",
+  run: "0",
+  method: "",
+  measure: "iou",
+  a: "",
+  b: "",
+  label: "all",
+  right: "all",
+  slide: "all",
+  quarter: "all",
+  outside: "all",
+  sort: "low",
+  masks: "1",
+  patch: "",
+  first: "",
+  second: "",
+  show: "heatmap",
+  top: "",
+  opacity: "65",
+  centre: "1",
+  tumour: "1",
 };
 
 /** The state that a link asks for; what is not there is replaced, and a sentence says so. */
@@ -72,17 +95,38 @@ function readState() {
     state[name] = otherwise;
   };
   expect("view", ["answer", "patches", "patch"], "answer", "the view");
-  expect("run", atlas.runs.map((_, number) => String(number)), "0", "the run");
+  expect(
+    "run",
+    atlas.runs.map((_, number) => String(number)),
+    "0",
+    "the run",
+  );
   const run = atlas.runs[Number(state.run)];
   expect("method", Object.keys(run.methods), Object.keys(run.methods)[0], "the method");
   expect("measure", Object.keys(MEASURES), "iou", "the measure");
   const pair = firstPair(run);
-  expect("a", run.networks, pair.find((name) => name !== state.b), "the network");
-  expect("b", run.networks.filter((name) => name !== state.a), pair.find((name) => name !== state.a), "the network");
+  expect(
+    "a",
+    run.networks,
+    pair.find((name) => name !== state.b),
+    "the network",
+  );
+  expect(
+    "b",
+    run.networks.filter((name) => name !== state.a),
+    pair.find((name) => name !== state.a),
+    "the network",
+  );
   for (const [name, choices] of Object.entries(CHOICES)) expect(name, Object.keys(choices), DEFAULTS[name], name);
   expect("slide", ["all", ...slides(run)], "all", "the slide");
   expect("top", fractions().map(String), String(nearest(fractions(), run.fraction)), "the top fraction");
-  if (state.view === "patch") expect("patch", run.patches.map((one) => one.key), run.patches[0].key, "the patch");
+  if (state.view === "patch")
+    expect(
+      "patch",
+      run.patches.map((one) => one.key),
+      run.patches[0].key,
+      "the patch",
+    );
   for (const name of ["first", "second"]) {
     if (state[name] && !readMap(state[name])) {
       notices.push(`The link asks for the heatmap “${state[name]}”, which is not here.`);
@@ -123,8 +167,10 @@ function readMap(name) {
 /** The two heatmaps that are laid over each other: those chosen, else the pair's. */
 function comparedMaps(state) {
   const { run, method, a, b } = state;
-  return [readMap(state.first || mapName({ run, method, network: a })),
-    readMap(state.second || mapName({ run, method, network: b }))];
+  return [
+    readMap(state.first || mapName({ run, method, network: a })),
+    readMap(state.second || mapName({ run, method, network: b })),
+  ];
 }
 
 /** The address of this state with some changes; what is as it is anyhow is left out. */

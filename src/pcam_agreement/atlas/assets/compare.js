@@ -1,0 +1,120 @@
+// Two heatmaps of a patch over each other, and what all pairs of networks share on it.
+"use strict";
+
+/** Two maps over each other, and what every pair of the first one's method and run shares. */
+function comparison(state, run, patch, border) {
+  drawn.over = canvas();
+  drawn.overlap = element("output", { id: "overlap" });
+  drawn.pairs = element("div", { class: "scroll" });
+  const select = (which, chosen) => {
+    const options = atlas.runs.flatMap((own, number) =>
+      drawn.shown[number]
+        ? Object.keys(own.methods).flatMap((method) =>
+            own.networks.map((network) => ({ run: number, method, network })),
+          )
+        : [],
+    );
+    const box = element(
+      "select",
+      { name: which, change: () => go(state, { [which]: box.value }) },
+      options.map((map) =>
+        element("option", { value: mapName(map), selected: mapName(map) === mapName(chosen) }, mapInWords(map)),
+      ),
+    );
+    return element("label", { class: which }, which === "first" ? "1st " : "2nd ", box);
+  };
+  const [first, second] = comparedMaps(state);
+  return [
+    element("h3", {}, "Two heatmaps over each other"),
+    select("first", first),
+    select("second", second),
+    element("div", { class: "large grey" }, picture(run, patch, drawn.over, lines(state, border))),
+    element(
+      "p",
+      { class: "legend" },
+      element("span", { class: "both" }, "both"),
+      element("span", { class: "only first" }, "1st only"),
+      element("span", { class: "only second" }, "2nd only"),
+    ),
+    element("p", {}, drawn.overlap),
+    drawn.pairs,
+  ];
+}
+
+function mapInWords({ run, method, network }) {
+  return `${network}, ${method}${atlas.runs.length > 1 ? `, ${atlas.runs[run].name}` : ""}`;
+}
+
+/** A mask, or why there is none. */
+function maskIn(state, shown, { run: number, method, network }, top) {
+  const own = atlas.runs[number];
+  if (!shown[number]) return { why: `this patch was not explained in ${own.name}` };
+  const status = own.byKey.get(state.patch).state[method][own.networks.indexOf(network)];
+  if (status === "constant" || status === "nonfinite")
+    return { why: `the map of ${network} is ${STATES[status].split(":")[0]}` };
+  return maskOf(own, shown[number].maps[method][network], top);
+}
+
+/** What all pairs of networks share on this patch under the method and in the run of the first map. */
+function pairTable(state, shown, top) {
+  const { run: number, method } = comparedMaps(state)[0];
+  const run = atlas.runs[number];
+  if (!shown[number]) return element("p");
+  const order = orderOf(run);
+  const chosen = new Set(comparedMaps(state).map((map) => map.network));
+  const masks = Object.fromEntries(
+    run.networks.map((network) => [network, maskIn(state, shown, { run: number, method, network }, top)]),
+  );
+  const cell = (a, b) => {
+    const found = masks[a].weights && masks[b].weights ? overlap(masks[a], masks[b]) : null;
+    const names = {
+      first: mapName({ run: number, method, network: a }),
+      second: mapName({ run: number, method, network: b }),
+    };
+    return element(
+      "td",
+      {},
+      element(
+        "a",
+        {
+          class: "cell",
+          href: link(state, names),
+          "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null,
+          style: found === null ? "" : shade(found),
+        },
+        found === null ? "–" : found.toFixed(2),
+      ),
+    );
+  };
+  return element(
+    "figure",
+    { class: "matrix" },
+    element("figcaption", {}, `IoU of every pair on this patch, ${method}, at ${percent(top)} (colours from 0 to 1)`),
+    element(
+      "table",
+      {},
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          element("td"),
+          order.slice(0, -1).map((name) => element("th", { scope: "col" }, breakable(name))),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        order.slice(1).map((name, place) =>
+          element(
+            "tr",
+            {},
+            element("th", { scope: "row" }, breakable(name)),
+            order.slice(0, place + 1).map((other) => cell(other, name)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
