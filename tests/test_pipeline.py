@@ -75,7 +75,7 @@ def test_a_run_without_a_cache_that_is_killed_three_times_and_ends_side_by_side_
     assert not (r.path / "data" / "patches").exists()
     r.kill_when("data/work/train-two-*/last.ckpt")
     assert not (r.path / "data" / "checkpoints" / "two.safetensors").exists()
-    r.kill_when("data/work/explain-lime-one-*/chunk-00000*")
+    r.kill_when("data/work/explain-lime-one-*/chunk-00000.npz")
     assert not (r.path / "data" / "heatmaps" / "lime" / "one.h5").exists()
     (kept,) = r.path.glob("data/work/explain-lime-one-*/chunk-00000.npz")
     assert not (kept.parent / "chunk-00002.npz").exists()

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -45,6 +45,20 @@ class Run:
         raise AssertionError(f"{name} did not begin")
 
 
+@pytest.fixture
+def run() -> Iterator[Callable[[Toy], Run]]:
+    """Starts the command in a repository; a test that fails leaves none behind."""
+    runs: list[Run] = []
+
+    def start(toy: Toy) -> Run:
+        runs.append(Run(toy))
+        return runs[-1]
+
+    yield start
+    for its in runs:
+        its.process.kill()
+
+
 def until(true: Callable[[], bool]) -> None:
     for _ in range(1200):
         if true():
@@ -58,13 +72,13 @@ def cache(toy: Toy) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache(tmp_path):
+def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache(run, tmp_path):
     serial, side = (Toy(tmp_path / name, "a", "b", "c") for name in ("serial", "side"))
     serial.repro()
     for name in ("a", "b"):
         side.sign(f"hold-{name}").touch()
-    run = Run(side)
-    a, b = (run.stage(f"train@{name}") for name in ("a", "b"))
+    command = run(side)
+    a, b = (command.stage(f"train@{name}") for name in ("a", "b"))
     for name in ("a", "b"):
         until(side.sign(f"begun-{name}").exists)
     for process in (a.parent(), *a.children(recursive=True), a):  # as if the machine had died
@@ -73,7 +87,7 @@ def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache
     for name in ("b", "a"):
         side.sign(f"hold-{name}").unlink()
         until(lambda name=name: f"train@{name}:" in side.lock().decode())
-    status, said, error = run.end()
+    status, said, error = command.end()
     assert status == 0, error
     assert sorted(side.ran()) == ["a", "a", "b", "c", "fetch", "report"]
     assert len(re.findall(": (?:done|up to date)", said)) == 5
@@ -81,16 +95,16 @@ def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache
     assert side.repro() == set()
 
 
-def test_what_a_failed_stage_does_not_hinder_is_finished_and_the_rest_is_named(tmp_path):
+def test_what_a_failed_stage_does_not_hinder_is_finished_and_the_rest_is_named(run, tmp_path):
     toy = Toy(tmp_path / "toy", "a", "b")
     toy.sign("fail-a").touch()
-    status, said, error = Run(toy).end()
+    status, said, error = run(toy).end()
     assert status == 1
     assert re.search(r"error: failed: train@a; not run for want of it: report; see \S+logs, .* run again\.\n$", error)
     assert "this stage was told to fail" in error
     assert sorted(toy.ran()) == ["a", "b", "fetch"]
     toy.sign("fail-a").unlink()
-    status, said, error = Run(toy).end()
+    status, said, error = run(toy).end()
     assert (status, toy.ran()) == (0, ["a", "report"]), error
     assert len(re.findall(": up to date", said)) == 2
 
