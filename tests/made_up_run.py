@@ -9,7 +9,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 import made_up
-from pcam_agreement import gate, heatmap, params, pcam, store
+from pcam_agreement import audit, gate, heatmap, params, pcam, store
 from pcam_agreement.agreement import chance_iou
 from pcam_agreement.answer import answer
 from pcam_agreement.stages import atlas, compare
@@ -100,7 +100,8 @@ def _report(folder: Path, settings: params.Params, split: pcam.Split, index: np.
         store.write_table(folder / "plots" / f"{name}.csv", run.tables[name])
     fraction, whole = settings.agreement.top_fraction, run.tables
     faithful, chance = gate.counts(whole["faithfulness"]), chance_iou(fraction)
-    few = summary(run.found, whole["agreement"], whole["heatmaps"], run.estimates, run.tests, faithful, chance)
+    data = audit.few(made_up.CONTENTS)
+    few = summary(run.found, whole["agreement"], whole["heatmaps"], run.estimates, run.tests, faithful, chance, data)
     store.write_json(folder / "metrics" / "summary.json", few)
     text = answer(few, whole["agreement"], whole["strata"], whole["curve"], fraction)
     (folder / "metrics" / "answer.md").write_text(text)
