@@ -56,7 +56,8 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
     assert r.repro() <= {"report", "atlas"}  # an old value again: all else comes from the run-cache
     assert after("train", "epochs", value=1) == stages("train", "evaluate", methods=("lime",)) | lime
     assert after("agreement", "top_fraction", value=0.2) == after_explain
-    assert after("faithfulness", "steps", value=3) == stages("faithfulness", "report", "atlas", methods=("lime",))
+    faithful = after("faithfulness", "steps", value=3)
+    assert faithful - {"atlas"} == stages("faithfulness", "report", methods=("lime",))  # the atlas if its table changed
     assert after("atlas", "patches", value=3) == {"atlas"}
     added = stages("train", "evaluate", "explain", "faithfulness", networks=("three",), methods=("lime",))
     assert after("networks", value=["one", "two", "three"]) == added | after_explain
