@@ -31,18 +31,22 @@ class Run:
         )
 
     def end(self) -> tuple[int, str, str]:
-        said, error = self.process.communicate(timeout=120)
+        said, error = self.process.communicate(timeout=300)
         return self.process.returncode, said, error
 
     def stage(self, name: str) -> psutil.Process:
         """The process of DVC that runs this stage, once it does."""
-        for _ in range(1200):
+        found: list[psutil.Process] = []
+
+        def begun() -> bool:
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):  # it has ended meanwhile
                     if process.cmdline()[-1:] == [name]:
-                        return process
-            time.sleep(0.05)
-        raise AssertionError(f"{name} did not begin")
+                        found.append(process)
+            return bool(found)
+
+        until(begun, f"DVC begins {name}")
+        return found[0]
 
 
 @pytest.fixture
@@ -56,15 +60,18 @@ def run() -> Iterator[Callable[[Toy], Run]]:
 
     yield start
     for its in runs:
-        its.process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in (*psutil.Process(its.process.pid).children(recursive=True), its.process):
+                process.kill()
+        print(*its.process.communicate(), sep="\n")  # shown where the test failed
 
 
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(1200):
+def until(true: Callable[[], bool], what: str) -> None:
+    for _ in range(6000):  # five minutes: a busy machine takes a minute to start a worker, DVC and the stage
         if true():
             return
         time.sleep(0.05)
-    raise AssertionError("it did not happen within a minute")
+    raise AssertionError(f"not within five minutes: {what}")
 
 
 def cache(toy: Toy) -> dict[str, bytes]:
@@ -80,13 +87,13 @@ def test_killed_workers_and_a_later_end_change_no_byte_of_the_lock_and_the_cache
     command = run(side)
     a, b = (command.stage(f"train@{name}") for name in ("a", "b"))
     for name in ("a", "b"):
-        until(side.sign(f"begun-{name}").exists)
+        until(side.sign(f"begun-{name}").exists, f"train@{name} runs")
     for process in (a.parent(), *a.children(recursive=True), a):  # as if the machine had died
         os.kill(process.pid, signal.SIGKILL)
     os.kill(b.parent().pid, signal.SIGKILL)  # its stage lives on
     for name in ("b", "a"):
         side.sign(f"hold-{name}").unlink()
-        until(lambda name=name: f"train@{name}:" in side.lock().decode())
+        until(lambda name=name: f"train@{name}:" in side.lock().decode(), f"train@{name} is in dvc.lock")
     status, said, error = command.end()
     assert status == 0, error
     assert sorted(side.ran()) == ["a", "a", "b", "c", "fetch", "report"]
