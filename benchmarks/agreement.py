@@ -29,6 +29,7 @@ from pcam_agreement import agreement, comparing, intervals, params, pcam, store
 
 SLIDES = 200
 LENGTH = 256  # patches written, and read, in one go
+FEW = 4  # patches measured at once: more of them do not stay in the processor's cache
 
 
 def write(folder: Path, sets: int, patches: int) -> None:
@@ -74,8 +75,9 @@ def pairs(sets: dict[str, store.Heatmaps], fraction: float) -> None:
     """J and kappa of all pairs at the top fraction."""
 
     def work(heatmaps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        codes = (agreement.codes(heatmaps[:, patch]).reshape(len(heatmaps), -1) for patch in range(len(rows)))
-        iou = np.stack([agreement.top_iou(one, fraction) for one in codes], -1)
+        few = (heatmaps[:, start : start + FEW].swapaxes(0, 1) for start in range(0, len(rows), FEW))
+        codes = (agreement.codes(part).reshape(*part.shape[:2], -1) for part in few)
+        iou = np.concatenate([agreement.top_iou(part, fraction) for part in codes]).T
         return {"iou": iou, "kappa": agreement.kappa(iou, fraction)}
 
     comparing.stream(list(sets.values()), work, comparing.RUN)

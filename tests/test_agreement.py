@@ -59,7 +59,7 @@ def test_the_iou_at_every_top_fraction_is_a_slow_count_over_pixels(steps, ties, 
             for values, fraction in zip((found["iou"], *found["curve_iou"]), (0.1, *CURVE), strict=True):
                 a, b = (slow_mask(heatmaps[which, patch], fraction, ties) for which in (i, j))
                 assert values[row, patch] == pytest.approx(sum(map(min, a, b)) / sum(map(max, a, b)))
-                alone = agreement.top_iou(agreement.codes(heatmaps[:, patch]).reshape(3, -1), fraction, ties)
+                alone = agreement.top_iou(agreement.codes(heatmaps[:, patch]).reshape(1, 3, -1), fraction, ties)[0]
                 assert alone[row] == values[row, patch]
 
 

@@ -41,11 +41,15 @@ def codes(heatmaps: np.ndarray) -> np.ndarray:
 
 
 def top_iou(pixels: np.ndarray, fraction: float, ties: str = "share") -> np.ndarray:
-    """The IoU [m (m - 1) / 2] of all pairs of the masks that `heatmap.top_mask` makes of codes [m, p] of one patch."""
+    """The IoU [n, m (m - 1) / 2] of all pairs of the masks that `heatmap.top_mask` makes of codes [n, m, p].
+
+    Of a few patches at once: for each by itself, the threads of a block would mostly wait for the interpreter.
+    """
     p = pixels.shape[-1]
     place = p - round(fraction * p)
     # NumPy selects 32-bit integers several times faster than others.
-    return _mask_iou(pixels, np.partition(pixels.astype(np.int32), place, axis=-1)[:, place], fraction, ties)
+    thresholds = np.partition(pixels.astype(np.int32), place, axis=-1)[..., place]
+    return _mask_iou(pixels, thresholds, fraction, ties)
 
 
 def measure(
@@ -71,7 +75,8 @@ def measure(
     for patch in range(n):
         pixels = codes(heatmaps[:, patch]).reshape(m, p)
         thresholds, exceeding, values, ranks = _distributions(pixels, shares)
-        ious = {share: _mask_iou(pixels, thresholds[:, row], share, ties) for row, share in enumerate(shares)}
+        one, own = pixels[None], thresholds.T[:, None]
+        ious = {share: _mask_iou(one, own[row], share, ties)[0] for row, share in enumerate(shares)}
         found["iou"][:, patch] = ious[fraction]
         for row, share in enumerate(curve):
             found["curve_iou"][row, :, patch] = ious[share]
@@ -138,22 +143,24 @@ def _pairs(m: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mask_iou(pixels: np.ndarray, thresholds: np.ndarray, fraction: float, ties: str) -> np.ndarray:
-    """The IoU of all pairs of masks of codes [m, p]: 1 above a threshold [m], less where they tie with it."""
-    thresholds = thresholds.astype(pixels.dtype)[:, None]
+    """The IoU of all pairs of masks of codes [n, m, p]: 1 above a threshold [n, m], less where they tie with it."""
+    n, m = thresholds.shape
+    thresholds = thresholds.astype(pixels.dtype)[..., None]
     above, tied = pixels > thresholds, pixels == thresholds
     # Ones meet ones: bits. Ones meet ties and ties meet ties: products of matrices of the few pixels with ties.
-    some = np.flatnonzero(tied.any(0))
-    ones, shared = above[:, some].astype(np.float32), tied[:, some].astype(np.float32)
-    one_tied, both_tied = (ones @ shared.T).astype(np.float64), (shared @ shared.T).astype(np.float64)
+    one_tied, both_tied = np.empty((2, n, m, m))
+    for patch, some in enumerate(map(np.flatnonzero, tied.any(1))):
+        ones, shared = above[patch][:, some].astype(np.float32), tied[patch][:, some].astype(np.float32)
+        one_tied[patch], both_tied[patch] = ones @ shared.T, shared @ shared.T
     packed = np.packbits(above, axis=-1)
     bits = packed if packed.shape[-1] % 8 else packed.view(np.uint64)
-    inside, k = np.bitwise_count(bits).sum(-1, dtype=np.int64), round(fraction * pixels.shape[-1])
-    share = (k - inside) / both_tied.diagonal() if ties == "share" else np.ones(len(pixels))
-    area = inside + share * both_tied.diagonal()
-    i, j = _pairs(len(pixels))
-    intersection = np.bitwise_count(bits[i] & bits[j]).sum(-1, dtype=np.int32) + share[j] * one_tied[i, j]
-    intersection += share[i] * one_tied[j, i] + np.minimum(share[i], share[j]) * both_tied[i, j]
-    return intersection / (area[i] + area[j] - intersection)
+    inside, tie_count = np.bitwise_count(bits).sum(-1, dtype=np.int64), both_tied.diagonal(axis1=1, axis2=2)
+    share = (round(fraction * pixels.shape[-1]) - inside) / tie_count if ties == "share" else np.ones((n, m))
+    area = inside + share * tie_count
+    i, j = _pairs(m)
+    intersection = np.bitwise_count(bits[:, i] & bits[:, j]).sum(-1, dtype=np.int32) + share[:, j] * one_tied[:, i, j]
+    intersection += share[:, i] * one_tied[:, j, i] + np.minimum(share[:, i], share[:, j]) * both_tied[:, i, j]
+    return intersection / (area[:, i] + area[:, j] - intersection)
 
 
 def _distributions(pixels: np.ndarray, fractions: Sequence[float]) -> tuple[np.ndarray, ...]:

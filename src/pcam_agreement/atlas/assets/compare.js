@@ -3,7 +3,7 @@
 
 /** Two maps over each other, and what every pair of the first one's method and run shares. */
 function comparison(state, run, patch, border) {
-  drawn.over = canvas();
+  drawn.over = layerOf("over");
   drawn.overlap = element("output", { id: "overlap" });
   drawn.pairs = element("div", { class: "scroll" });
   const select = (which, chosen) => {

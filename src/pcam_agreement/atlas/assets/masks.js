@@ -4,7 +4,7 @@
 const SIDE = 96;
 const PIXELS = SIDE * SIDE;
 
-// Viridis: survives colour blindness and grey print. Okabe and Ito's blue and orange, and black where they meet.
+// Viridis: survives colour blindness and grey print. Okabe and Ito's blue and orange; what both hold is black.
 const VIRIDIS = [
   [68, 1, 84],
   [71, 44, 122],
@@ -18,7 +18,6 @@ const VIRIDIS = [
 ];
 const ONLY_FIRST = [0, 114, 178];
 const ONLY_SECOND = [230, 159, 0];
-const BOTH = [0, 0, 0];
 
 /** The colour [r, g, b] at 0 (violet) to 1 (yellow). */
 function colour(share) {
@@ -63,7 +62,7 @@ function overlap(first, second) {
 function heatmapPixels(map, image) {
   const palette = Uint32Array.from(map.count, (own, code) => {
     const rank = (map.before[code] + own / 2) / PIXELS;
-    return packed(colour(1 - 2 * rank), 255 * Math.min(1, Math.max(0, 2.5 - 5 * rank)));
+    return own > 0 && rank < 0.5 ? packed(colour(1 - 2 * rank), 255 * Math.min(1, 2.5 - 5 * rank)) : 0;
   });
   const out = new Uint32Array(image.data.buffer);
   for (let pixel = 0; pixel < PIXELS; pixel += 1) out[pixel] = palette[map.codes[pixel]];
@@ -82,15 +81,10 @@ function overlapPixels(first, second, image) {
   for (let pixel = 0; pixel < PIXELS; pixel += 1) {
     const a = first.weights[first.map.codes[pixel]];
     const b = second.weights[second.map.codes[pixel]];
-    const both = Math.min(a, b);
     const either = Math.max(a, b);
-    if (either === 0) {
-      out[pixel] = 0;
-      continue;
-    }
-    const own = a > b ? ONLY_FIRST : ONLY_SECOND;
-    const mixed = own.map((value, channel) => (BOTH[channel] * both + value * (either - both)) / either);
-    out[pixel] = packed(mixed, 255 * either);
+    const alone = either > 0 ? Math.abs(a - b) / either : 0;
+    const [red, green, blue] = a > b ? ONLY_FIRST : ONLY_SECOND;
+    out[pixel] = packed([red * alone, green * alone, blue * alone], 255 * either);
   }
 }
 

@@ -3,6 +3,12 @@
 
 let ahead = 0; // the timer that loads the neighbours
 let drawn = null; // what the sliders redraw: the state, and the canvases with their maps
+const layers = new Map(); // canvases by name, kept from patch to patch: new ones take a fifth of the time to open one
+
+function layerOf(name) {
+  if (!layers.has(name)) layers.set(name, canvas());
+  return layers.get(name);
+}
 
 async function renderPatch(state, run) {
   clearTimeout(ahead);
@@ -164,9 +170,9 @@ function cell(state, { method, own, number }, network, patch, shown, border) {
   const status = own.byKey.get(patch.key).state[method][place];
   const map = shown[number].maps[method][network];
   const says = status !== "constant" && status !== "nonfinite";
-  const layer = canvas();
-  if (says) drawn.cells.push({ layer, map, own });
   const name = mapName({ run: number, method, network });
+  const layer = layerOf(name);
+  if (says) drawn.cells.push({ layer, map, own });
   const [first, second] = comparedMaps(state).map(mapName);
   const pick = (which, text, chosen) =>
     element(
