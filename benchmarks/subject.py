@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pcam_agreement import inference, networks, params, pcam, synthetic
+from pcam_agreement import inference, names, networks, params, pcam, synthetic
 
 DATA = Path("data")
 
@@ -32,7 +32,7 @@ def network(name: str, device: torch.device, precision: str = "32") -> networks.
 
 
 def architecture(name: str) -> str:
-    return params.named("network", name, params.load().network).architecture
+    return names.named("network", name, params.load().network).architecture
 
 
 def as_trained(name: str, device: torch.device) -> networks.Classifier:

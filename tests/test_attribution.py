@@ -534,14 +534,21 @@ def test_a_batch_of_many_is_one_at_a_time(method, patches, settings, resnet):
         torch.testing.assert_close(together[row], alone[0], rtol=1e-6, atol=1e-6 * alone.abs().max().item())
 
 
+@pytest.fixture(scope="module", params=NETWORKS)
+def drawn(request: pytest.FixtureRequest) -> tuple[str, networks.Classifier]:
+    """A row of the table of networks, and it as drawn: once for all methods, which is much faster."""
+    return request.param, ready(request.param)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", NETWORKS)
 @pytest.mark.parametrize("method", METHODS)
-def test_explaining_gives_heatmaps_and_leaves_the_network_as_it_was(architecture, method, patches, settings):
-    size = "architecture" if (architecture, method) == ("inception_v3", "grad_cam") else "native"
-    network = ready(architecture, input_size=size)
+def test_explaining_gives_heatmaps_and_leaves_the_network_as_it_was(method, drawn, patches, settings):
+    architecture, network = drawn
+    if (architecture, method) == ("inception_v3", "grad_cam"):
+        network = ready(architecture, input_size="architecture")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    cheap = chosen(settings, method, **CHEAP.get(method, {}))
+    few = {"samples": 10, "max_samples": 10} if method in ("lime", "kernel_shap") else {}
+    cheap = chosen(settings, method, **CHEAP.get(method, {}) | few)
     first, second = (
         explain_patches(network, patches[:2], SEEDS[:2], method, cheap, settings.explain, Batch(16)) for _ in range(2)
     )

@@ -1,6 +1,7 @@
 """A method over a split: chunks, processes, batch sizes."""
 
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -63,6 +64,20 @@ def test_a_finished_chunk_is_not_computed_again(dataset, settings, resnet, tmp_p
         True,
         True,
     ]
+
+
+def test_merging_takes_the_memory_of_a_chunk_however_many_there_are(tmp_path):
+    peaks = []
+    for count in (4, 32):
+        paths = [tmp_path / f"{number}.npz" for number in range(count)]
+        for number, path in enumerate(paths):
+            chunk = {"index": np.arange(8) + 8 * number, "heatmaps": np.ones((8, 96, 96), np.float16)}
+            store.write_chunk(path, chunk)
+        tracemalloc.start()
+        store.merge_chunks(paths, tmp_path / "merged.h5", 8 * count, {})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_superpixels_are_made_once_for_all_networks_and_are_those_of_the_method(

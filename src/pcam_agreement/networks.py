@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pcam_agreement.architectures import NETWORKS
-from pcam_agreement.params import check_architecture
+from pcam_agreement.names import check_architecture
 from pcam_agreement.pcam import PATCH
 
 # torchvision reads its published weights with torch.load: hold it to tensors.

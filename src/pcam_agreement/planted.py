@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pcam_agreement import params, pcam, synthetic
-from pcam_agreement.synthetic import MARGIN, SIDE, Key
+from pcam_agreement import params, pcam, slides, synthetic
+from pcam_agreement.slides import Key
+from pcam_agreement.synthetic import MARGIN, SIDE
 
 CELLS = (SIDE - 2 * MARGIN) // pcam.PATCH  # patches a side of a slide: here they do not overlap
 RADIUS = 13  # pixels, of a cue
@@ -29,7 +30,7 @@ RINGS = np.clip(1.7 - np.abs(np.abs(AROUND)[..., None] - [2.5, 7, 11.5]).min(-1)
 
 def generate(folder: Path, settings: params.Synthetic, seed: int) -> None:
     """Write train, valid and test into `folder` (which exists); `synthetic.generate` says what a slide depends on."""
-    synthetic.write_slides(folder, settings, seed, "planted", CELLS**2, rows, patches, masks)
+    slides.write(folder, settings, seed, "planted", CELLS**2, rows, patches, masks)
 
 
 def rows(key: Key, n: int) -> pd.DataFrame:
@@ -67,7 +68,7 @@ def patches(key: Key, n: int) -> np.ndarray:
         own, other, dark = ((haematoxylin, eosin, DISCS), (eosin, haematoxylin, RINGS))[which]
         own[window] += COVER * (PALE + (DARK - PALE) * dark - own[window])
         other[window] += COVER * (PALE - other[window])
-    return synthetic.crops(synthetic.develop(rng, haematoxylin, eosin), corners)
+    return slides.crops(synthetic.develop(rng, haematoxylin, eosin), corners)
 
 
 def plan(key: Key, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

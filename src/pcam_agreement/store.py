@@ -89,7 +89,8 @@ def merge_chunks(paths: list[Path], path: Path, count: int, settings: dict) -> N
                     if start == 0:
                         file.create_dataset(name, (count, *part.shape[1:]), part.dtype)
                     file[name][start : start + once] = part[:once]
-                repeated.append(chunk["heatmaps"][once:])
+                    if name == "heatmaps":
+                        repeated.append(part[once:].copy())  # a view would keep the whole chunk in memory
                 start = len(index)
         file["repeated"] = np.concatenate(repeated)
         assert len(set(index[:count])) == count, f"chunks hold {len(set(index[:count]))} of {count} patches"

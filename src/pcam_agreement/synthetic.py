@@ -6,22 +6,15 @@ same load on average, so colour alone does not give a tumour away; the size and 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage, spatial
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from pcam_agreement import params, pcam
+from pcam_agreement import params, pcam, slides
+from pcam_agreement.slides import Key
 
 SIDE = 1024  # pixels a side of a slide (S in the shapes below), of PCam's 0.97 µm each
 MARGIN = 12  # no patch comes closer to the edge of a slide, where nuclei are missing
@@ -31,7 +24,6 @@ LYMPHOID, STROMA, TUMOUR, FAT = range(4)
 # Optical density in R, G and B: Ruifrok and Johnston, Quantification of histochemical staining by color
 # deconvolution, Anal Quant Cytol Histol 23(4), 2001.
 HAEMATOXYLIN, EOSIN = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11)
-Key = tuple[int, int, int]  # seed, split, slide: all that a slide depends on
 
 
 class Nuclei(NamedTuple):
@@ -64,55 +56,26 @@ def generate(folder: Path, settings: params.Synthetic, seed: int) -> None:
     A slide belongs to one split, gives `patches_per_slide` patches and depends on the seed, its split and its number
     alone. Raises ValueError where a slide has no room for that many patches.
     """
-    write_slides(folder, settings, seed, "synthetic", MOST_PATCHES, rows, patches, masks)
-
-
-def write_slides(
-    folder: Path,
-    settings: params.Synthetic,
-    seed: int,
-    source: str,
-    most: int,
-    rows: Callable[[Key, int], pd.DataFrame],
-    patches: Callable[[Key, int], np.ndarray],
-    masks: Callable[[Key, int], np.ndarray],
-) -> None:
-    """Write all splits from what three functions, of a slide's key and number of patches (at most `most`), say of it.
-
-    They run in processes of their own. Raises ValueError as `generate` does.
-    """
-    n = settings.patches_per_slide
-    if n > most:
-        raise ValueError(f"expected patches_per_slide of at most {most}, found {n}; use more slides.")
-    slides = [getattr(settings.slides, name) for name in pcam.SPLITS]
-    workers = min(os.cpu_count() or 1, sum(slides))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,)) as pool:
-        for split, name in enumerate(pcam.SPLITS):
-            keys = [(seed, split, slide) for slide in range(slides[split])]
-            meta = pd.concat(_in_order(pool, rows, keys, n), ignore_index=True)
-            labels = meta["center_tumor_patch"].to_numpy(np.uint8)
-            drawn = _in_order(pool, patches, keys, n)
-            blocks = tqdm(drawn, f"{source} {name}", len(keys), unit="slide", disable=None)
-            pcam.write(folder, name, blocks, labels, meta, _in_order(pool, masks, keys, n))
+    slides.write(folder, settings, seed, "synthetic", MOST_PATCHES, rows, patches, masks)
 
 
 def patches(key: Key, n: int) -> np.ndarray:
     """The n patches of a slide, uint8 [n, 96, 96, 3]."""
     tissues, corners = plan(key, n)
     rng = _generator(key, "colours")
-    return crops(develop(rng, *stain(rng, tissues)), corners)
+    return slides.crops(develop(rng, *stain(rng, tissues)), corners)
 
 
 def masks(key: Key, n: int) -> np.ndarray:
     """Where the n patches of a slide show tumour, uint8 [n, 96, 96] of 0 and 1."""
     tissues, corners = plan(key, n)
-    return crops(tissues == TUMOUR, corners).astype(np.uint8)
+    return slides.crops(tissues == TUMOUR, corners).astype(np.uint8)
 
 
 def rows(key: Key, n: int) -> pd.DataFrame:
     """The rows of the meta file for the n patches of a slide; positive as in PCam: any tumour in the centre."""
     tissues, corners = plan(key, n)
-    tumour = crops(tissues == TUMOUR, corners)
+    tumour = slides.crops(tissues == TUMOUR, corners)
     return pd.DataFrame(
         {
             "coord_y": corners[:, 0],
@@ -128,11 +91,6 @@ def plan(key: Key, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The tissues of a slide, uint8 [S, S], and where its n patches lie, [n, 2]."""
     tissues = tissue(_generator(key, "tissues"))
     return tissues, place(_generator(key, "places"), tissues == TUMOUR, n)
-
-
-def crops(plane: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """The patches [n, 96, 96, ...] of a slide [S, S, ...] whose top left pixels are given."""
-    return np.stack([plane[y : y + pcam.PATCH, x : x + pcam.PATCH] for y, x in corners])
 
 
 def place(rng: np.random.Generator, tumour: np.ndarray, n: int) -> np.ndarray:
@@ -303,12 +261,3 @@ def _generator(key: Key, purpose: str) -> np.random.Generator:
     """Random numbers for one purpose: how many another purpose draws does not matter."""
     stream = ("tissues", "places", "colours").index(purpose)
     return np.random.default_rng(np.random.SeedSequence(key, spawn_key=(stream,)))
-
-
-def _in_order(pool: Executor, function: Callable, keys: list[Key], n: int) -> Iterator:
-    """function(key, n) for every key, in their order, with a few results at most waiting in memory."""
-    left = iter(keys)
-    waiting = deque(pool.submit(function, key, n) for key in islice(left, 2 * (os.cpu_count() or 1)))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(function, key, n) for key in islice(left, 1))

@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from pcam_agreement import networks, params, pcam
+from pcam_agreement import names, networks, pcam
 from pcam_agreement.augmentation import augment, draws
 from pcam_agreement.loading import Batch, Data
 from pcam_agreement.params import Network
@@ -202,7 +202,7 @@ def learnt_labels(split: pcam.Split, name: str) -> np.ndarray:
     Raises ValueError where there is no such column.
     """
     known = {"label": split.labels, **split.meta.select_dtypes(bool)}
-    return np.asarray(params.named("train.label", name, known), np.uint8)
+    return np.asarray(names.named("train.label", name, known), np.uint8)
 
 
 def train(settings: Network, device: str, patches: Path, checkpoint: Path, history: Path, work: Path) -> None:

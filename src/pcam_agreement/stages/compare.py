@@ -15,14 +15,13 @@ def main(args: Namespace) -> None:
     index = next(iter(sets.values())).index
     split = pcam.read(args.patches, "test")
     slides = split.meta["wsi"].to_numpy()[index]
-    regions = _regions(split, index)
     bell = localisation.bell(pcam.PATCH, settings.method.centre.sigma)
 
     def each(heatmaps: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         flat = heatmaps.reshape(masks.shape).astype(np.float32)
         # The last row is the bell's: what is won by looking at the middle.
         beside = np.concatenate([flat, np.broadcast_to(bell, (1, *flat.shape[1:]))])
-        return {**_each(flat, masks), **_where(beside, {name: region[rows] for name, region in regions.items()})}
+        return {**_each(flat, masks), **_where(beside, _regions(split, index[rows]))}
 
     results = comparing.compare(sets, split.labels[index], slides, settings.agreement, each)
     flags = {
@@ -54,7 +53,10 @@ def _each(maps: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _regions(split: pcam.Split, index: np.ndarray) -> dict[str, np.ndarray]:
-    """Where evidence may be, bool [n, h * w]: the centre, which alone the label speaks of; the tumour where drawn."""
+    """Where evidence may be on patches of these numbers, bool [n, h * w]: the centre, and the tumour where drawn.
+
+    The label speaks of the centre alone.
+    """
     centre = np.zeros((pcam.PATCH, pcam.PATCH), bool)
     centre[pcam.CENTRE, pcam.CENTRE] = True
     regions = {"centre": np.broadcast_to(centre.ravel(), (len(index), centre.size))}

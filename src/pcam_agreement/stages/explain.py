@@ -8,13 +8,13 @@ from shutil import rmtree
 import numpy as np
 import torch
 
-from pcam_agreement import command, explaining, networks, params, pcam, processes, resume, store
+from pcam_agreement import command, explaining, names, networks, params, pcam, processes, resume, store
 from pcam_agreement.attribution.batches import Batch
 
 
 def main(args: Namespace) -> None:
     settings = params.load(args.params)
-    explanation, method = settings.explain, params.named("method", args.method, dict(settings.method))
+    explanation, method = settings.explain, names.named("method", args.method, dict(settings.method))
     device = networks.device(settings.device)
     torch.use_deterministic_algorithms(True, warn_only=True)
     process = processes.join(device, explanation.devices, explanation.nodes)

@@ -3,14 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pcam_agreement import command, params, resume
+from pcam_agreement import command, names, params, resume
 from pcam_agreement.pcam import CONTENTS
 from pcam_agreement.training import train
 
 
 def main(args: Namespace) -> None:
     settings = params.load(args.params)
-    network = params.named("network", args.network, settings.network)
+    network = names.named("network", args.network, settings.network)
     contents = args.patches / CONTENTS
     if not contents.exists():
         raise ValueError(f"{contents} is missing; run the fetch stage.")
