@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
+import sys
 import tempfile
 import time
 from argparse import ArgumentParser
@@ -81,7 +81,7 @@ def run(command: str, folder: Path) -> tuple[float, float]:
             time.sleep(0.05)
         if stage.returncode:
             log.seek(0)
-            raise subprocess.CalledProcessError(stage.returncode, command, stderr=log.read())
+            sys.exit(f"{command} ended with {stage.returncode}:\n{log.read()}")
     return time.perf_counter() - start, peak / 2**20
 
 
