@@ -97,6 +97,9 @@ def test_a_run_without_a_cache_that_is_killed_three_times_and_ends_side_by_side_
     assert not (r.path / "data" / "heatmaps" / "lime" / "one.h5").exists()
     (kept,) = r.path.glob("data/work/explain-lime-one-*/chunk-00000.npz")
     assert not (kept.parent / "chunk-00002.npz").exists()
+    (r.path / "dvc.lock").write_bytes(b"")  # as if it had been killed while it wrote this
+    assert "validation failed" in r.run("dvc", "repro", check=False)
+    r.run("git", "checkout", "-q", "dvc.lock")
     side_by_side = r.start("python", "-m", "pcam_agreement.side_by_side", "--workers", "2")
     assert side_by_side.wait(600) == 0
     assert r.run("git", "status", "--porcelain") == ""
