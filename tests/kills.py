@@ -112,7 +112,9 @@ def contents(root: Path) -> dict[str, bytes]:
     """All outputs and the cache, without what is kept to go on from."""
     found = [*root.glob("data/**/*"), *root.glob(".dvc/cache/**/*"), *root.glob("metrics/*"), root / "dvc.lock"]
     names = {str(path.relative_to(root)): path for path in found if path.is_file()}
-    return {name: path.read_bytes() for name, path in names.items() if not name.startswith("data/work/")}
+    # A .tmp in the cache is what DVC was writing when it was killed; it is never read.
+    kept = [name for name in names if not (name.startswith("data/work/") or name.endswith(".tmp"))]
+    return {name: names[name].read_bytes() for name in kept}
 
 
 if __name__ == "__main__":
