@@ -75,7 +75,8 @@ def tab(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     tab, wrong = context.new_page(), []
     tab.on("request", lambda request: wrong.append(request.url) if not request.url.startswith("file://") else None)
-    tab.on("requestfailed", lambda request: wrong.append(request.url))
+    # ("aborted": a neighbour was being loaded ahead when the page was left)
+    tab.on("requestfailed", lambda request: wrong.append(request.url) if "ABORTED" not in request.failure else None)
     tab.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     yield tab

@@ -56,22 +56,36 @@ def main(args: Namespace) -> None:
         options = {"memory_limit": 0, "dashboard_address": None}
         cluster = LocalCluster("127.0.0.1", args.workers, 1, security=True, **options)
         gpus = gpus_here()
+    needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in stages}
     ended: dict[str, str] = {}
+
+    def end(stage: str, state: str) -> None:
+        ended[stage] = state
+        print(f"{time.strftime('%X')}  {len(ended)}/{len(needs)}  {stage}: {state}", flush=True)
+
     try:
         with cluster, Client(cluster) as client:
-            futures: dict = {}
-            for stage in stages:
-                needed = [futures[other] for other in graph.successors(stage)]
-                given = (stage.addressing, repo.root_dir, logs, environment, gpus, needed)
-                futures[stage] = client.submit(repro, *given, key=stage.addressing, pure=False)
-            for future in as_completed(futures.values()):
-                ended[future.key] = state = _ended(future)
-                print(f"{time.strftime('%X')}  {len(ended)}/{len(stages)}  {future.key}: {state}", flush=True)
-                if state == FAILED:
-                    print(_last_lines(logs / f"{future.key}.log"), file=sys.stderr, flush=True)
+            # What needs a stage is submitted when that has ended. In a graph of Dask's own, a lost worker would take
+            # the states of ended stages along, and Dask would run those again.
+            running, waiting = as_completed(), list(needs)
+            while len(ended) < len(needs):
+                for stage in [stage for stage in waiting if needs[stage] <= ended.keys()]:
+                    waiting.remove(stage)
+                    if {DONE, UP_TO_DATE}.issuperset(ended[other] for other in needs[stage]):
+                        given = (stage, repo.root_dir, logs, environment, gpus)
+                        running.add(client.submit(repro, *given, key=stage, pure=False))
+                    else:
+                        end(stage, NOT_RUN)
+                if running.count():
+                    future = next(running)
+                    lost = future.exception()  # its worker was lost too often, or could not start DVC
+                    end(future.key, FAILED if lost else future.result())
+                    future.release()
+                    if ended[future.key] == FAILED:
+                        print(lost or _last_lines(logs / f"{future.key}.log"), file=sys.stderr, flush=True)
     finally:
         with repo.lock:
-            _order_lock(Path(repo.root_dir), [stage.name for stage in stages])
+            _order_lock(Path(repo.root_dir), list(needs))
     of = {state: [name for name, its in ended.items() if its == state] for state in (FAILED, NOT_RUN)}
     if of[FAILED]:
         them = "it" if len(of[FAILED]) == 1 else "them"
@@ -79,15 +93,11 @@ def main(args: Namespace) -> None:
         raise ValueError(f"failed: {', '.join(of[FAILED])}{not_run}; see {logs}, mend it and run again.")
 
 
-def repro(
-    stage: str, root: str, logs: Path, environment: dict[str, str | None], gpus: list[str], needed: list[str]
-) -> str:
-    """Bring one stage up to date, on a worker, after the stages it needs; how it ended. What it says is in its log."""
+def repro(stage: str, root: str, logs: Path, environment: dict[str, str | None], gpus: list[str]) -> str:
+    """Bring one stage up to date, on a worker; how it ended. What it says is in its log."""
     from distributed import get_worker
     from distributed import print as say
 
-    if not {DONE, UP_TO_DATE}.issuperset(needed):
-        return NOT_RUN
     given = {**os.environ, **environment}
     if gpus:
         given["CUDA_VISIBLE_DEVICES"] = gpus[get_worker().name % len(gpus)]
@@ -119,14 +129,6 @@ def gpus_here() -> list[str]:
         visible = ",".join(map(str, range(torch.cuda.device_count())))
     names = visible.split(",")
     return names if len(names) > 1 else []
-
-
-def _ended(future: Any) -> str:
-    """What the task returned; failed where its worker was lost too often, and what needs it is not run."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    return FAILED if getattr(error, "task", future.key) == future.key else NOT_RUN
 
 
 def _last_lines(log: Path) -> str:
