@@ -101,7 +101,7 @@ def intervals_of(found: dict[str, np.ndarray], sets: int, draws: int) -> None:
     """All that the report estimates, if every second set is the twin of the one before."""
     rows = {pair: row for row, pair in enumerate(combinations(range(sets), 2))}
     ceilings = [[[rows[one - one % 2, one - one % 2 + 1]] for one in pair] for pair in rows]
-    estimates = intervals.estimate(found["iou"], found["null_iou"], found["slides"], ceilings, draws, 0)
+    estimates = intervals.estimate(found, ceilings, draws, 0)
     for name in ("iou", "null", "excess", "normalised"):
         estimates.interval(name)
         estimates.interval_of_mean(name, np.ones(len(rows), bool))

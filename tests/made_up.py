@@ -84,8 +84,7 @@ def tabulate(run: Run) -> Run:
     right = np.stack([(one >= 0) == run.labels for one in run.logits.values()])
     parts: dict[str, list] = {}
     for method, results in run.results.items():
-        iou, null, slides = results["iou"], results["null_iou"], results["slides"]
-        run.estimates[method] = intervals.estimate(iou, null, slides, tables.ceilings(run.networks), DRAWS, SEED)
+        run.estimates[method] = intervals.estimate(results, tables.ceilings(run.networks), DRAWS, SEED)
         table = tables.agreement_table(method, results, run.networks, run.estimates[method])
         gaps = tables.gap_table(table, run.networks, aurocs)
         run.tests[method] = tables.gap_test(gaps, SEED)

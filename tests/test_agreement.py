@@ -63,6 +63,13 @@ def test_the_iou_at_every_top_fraction_is_a_slow_count_over_pixels(steps, ties, 
                 assert alone[row] == values[row, patch]
 
 
+def test_masks_of_different_areas_have_no_kappa_and_no_chance_level():
+    found = measured(maps(2), ties="all")
+    assert np.isfinite(found["iou"]).all()
+    assert np.isnan(found["kappa"]).all()
+    assert np.isnan(agreement.chance_iou(0.25, "all"))
+
+
 @pytest.mark.parametrize("steps", [0, 3, 12])
 def test_rank_correlation_agrees_with_scipy_with_and_without_ties(steps):
     heatmaps = maps(2, steps=steps)

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -79,7 +80,11 @@ def test_an_interval_decides_what_is_said(run, low, high, sentence):
     ("uninformative", "undefined", "sentence"),
     [
         (0, 0, "the heatmaps of 4 of 4 trained networks change the score sooner"),
-        (3, 0, "Those of 3 do not, or not certainly: they are uninformative, and that they agree means nothing"),
+        (
+            3,
+            0,
+            "Those of 3 do not, or not certainly: they are uninformative, and it is not shown that their",
+        ),
         (0, 4, "the heatmaps of 0 of 4 trained networks change"),
         (0, 4, "For 4 it is undefined."),
     ],
@@ -90,7 +95,7 @@ def test_heatmaps_that_do_not_beat_a_random_place_are_named_uninformative(run, u
         few["faithfulness"][method] = {"networks": 4, "uninformative": uninformative, "undefined": undefined}
     text = one_line(answer(few, *tables, 0.25))
     assert sentence in text.split("**lime**")[1]
-    assert ("means nothing" in text) == (uninformative > 0)
+    assert ("it is not shown" in text) == (uninformative > 0)
 
 
 def test_what_is_undefined_is_said_to_be(run):
@@ -101,8 +106,27 @@ def test_what_is_undefined_is_said_to_be(run):
     text = one_line(answer(few, *tables, 0.25))
     assert "between null and ceiling is undefined" in text
     assert "All patches are of one slide: there is no null and no interval." in text
+    assert "slide of its own" not in text
     few["agreement"]["lime"]["iou"] = None
     assert "no pair of trained networks" in answer(few, *tables, 0.25)
+
+
+def test_what_holds_under_some_methods_only_is_said_of_those(run):
+    few, pairs, *tables = copy.deepcopy(run)
+    pair = f"{pairs['network_a'][0]} ~ {pairs['network_b'][0]}"
+    pairs.loc[0, ["kind", "normalised", "undefined"]] = ["trained", np.nan, "no patch"]
+    few["auroc_gap"]["lime"].update(architectures=8, critical_rho=0.4)
+    few["auroc_gap"]["saliency"].update(architectures=8, critical_rho=None)
+    text = one_line(answer(few, pairs, *tables, 0.25))
+    assert f"A is undefined for {pair} under saliency: no patch." in text
+    assert "could be significant under saliency: 8 architectures are too few, or perform or agree all alike." in text
+    assert "Under lime, only a rank correlation beyond ±0.40 is significant." in text
+
+
+def test_patches_without_known_slides_are_said_to_count_as_slides(run):
+    few, *tables = copy.deepcopy(run)
+    few["explained_slides"] = few["explained_patches"]
+    assert "Every patch counts as a slide of its own" in one_line(answer(few, *tables, 0.25))
 
 
 def test_splits_that_share_patches_or_slides_are_said_to_leak(run):

@@ -117,7 +117,7 @@ def test_methods_are_compared_on_each_network(dataset, folder):
 def test_methods_of_one_slide_have_a_table_without_a_null(dataset, folder):
     run(compare_methods, folder, dataset, folder, "between")
     found = store.read_arrays(folder / "between" / "alexnet.h5")
-    estimates = intervals.estimate(found["iou"], found["null_iou"], found["slides"], [[]] * 3, 100, 0)
+    estimates = intervals.estimate(found, [[]] * 3, 100, 0)
     table = methods_table("alexnet", found, METHODS, estimates)
     assert table[["method_a", "method_b"]].to_numpy().tolist() == [
         list(pair) for pair in itertools.combinations(METHODS, 2)
@@ -132,7 +132,7 @@ def test_one_method_has_no_pairs_and_a_table_of_its_header(dataset, folder, raw)
     YAML().dump(raw, folder / "params.yaml")
     run(compare_methods, folder, dataset, folder, "between")
     found = store.read_arrays(folder / "between" / "alexnet.h5")
-    estimates = intervals.estimate(found["iou"], found["null_iou"], found["slides"], [], 100, 0)
+    estimates = intervals.estimate(found, [], 100, 0)
     table = methods_table("alexnet", found, METHODS[:1], estimates)
     assert table.empty
     assert {"network", "method_a", "method_b", "iou", "null", "excess_low"} <= set(table.columns)

@@ -36,6 +36,14 @@ def test_constant_and_not_finite_maps_become_zero_and_are_flagged():
     assert (scaled[constant] == 0).all()
 
 
+def test_a_map_that_is_constant_once_it_is_stored_says_nothing():
+    maps = np.stack([np.full((96, 96), 3.0), np.full((96, 96), 3.0)])
+    maps[0, 4, 4], maps[1, 4, 4] = 3.0 + 1e-5, 3.1
+    scaled, constant = heatmap.normalise(maps)
+    assert constant.tolist() == [True, False]
+    assert [np.ptp(one.astype(np.float16)) > 0 for one in scaled] == [False, True]
+
+
 @given(
     arrays.arrays(np.float32, (3, 36), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0])),
     st.sampled_from([0.05, 0.10, 0.25, 0.50]),

@@ -21,20 +21,50 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(between, within, slid
     assert 0.93 <= covered / 800 <= 0.97
 
 
+def results_of(iou, null, slides):
+    """What `compare` finds; every fourth patch has the other label."""
+    return {"iou": iou, "null_iou": null, "slides": slides, "labels": np.arange(iou.shape[1]) % 4 // 3}
+
+
+def null_of(own, labels, slides):
+    """The mean over patches of the same label and other slides of what is 0.2 and more for either patch's own [n]."""
+    partner = (labels[:, None] == labels) & (slides[:, None] != slides)
+    return 0.2 + own + partner @ own / partner.sum(1)
+
+
+@pytest.mark.parametrize("patches", [1, 4])
+def test_the_interval_of_the_null_and_of_what_is_beyond_covers_the_truth_as_often_as_it_says(patches):
+    random = np.random.default_rng(patches)
+    slides = np.repeat(np.arange(24), patches)
+    inside = dict.fromkeys(("null", "excess"), 0)
+    for run in range(600):
+        labels = random.integers(0, 2, len(slides))
+        own = random.normal(0, 0.02, 24)[slides] + random.normal(0, 0.02, len(slides)) + 0.02 * (labels - 0.5)
+        iou = 0.3 + random.normal(0, 0.02, 24)[slides] + own
+        results = {"iou": iou[None], "null_iou": null_of(own, labels, slides)[None], "slides": slides, "labels": labels}
+        found = intervals.estimate(results, [[]], 600, run)
+        for name, true in (("null", 0.2), ("excess", 0.1)):
+            low, high = found.interval(name)
+            inside[name] += low[0] <= true <= high[0]
+    assert all(0.93 <= count / 600 <= 0.97 for count in inside.values()), inside
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("slides", "alike"), [(20, 0.8), (40, 0.3)])
+@pytest.mark.parametrize(("slides", "alike"), [(24, 0.8), (40, 0.3)])
 def test_the_bands_cover_all_pairs_at_once_as_often_as_they_say(slides, alike):
     random = np.random.default_rng(slides)
-    nulls, truth = np.full(9, 0.2), np.linspace(0.24, 0.4, 9)  # the last is the ceiling of all others
+    truth = np.linspace(0.24, 0.4, 9)  # the last is the ceiling of all others
     inside = dict.fromkeys(("iou", "excess", "normalised"), 0)
     alone = 0
     for run in range(500):
         of_slides = alike**0.5 * random.normal(0, 0.04, slides)
         of_slides = of_slides + (1 - alike) ** 0.5 * random.normal(0, 0.04, (9, slides))
         iou = truth[:, None] + np.repeat(of_slides, 4, axis=1) + random.normal(0, 0.05, (9, slides * 4))
-        null = nulls[:, None] + random.normal(0, 0.02, iou.shape)
         place = np.repeat(np.arange(slides), 4)
-        found = intervals.estimate(iou, null, place, [[[8]]] * 9, 600, run)
+        results = results_of(iou, None, place)
+        own = random.normal(0, 0.02, iou.shape)
+        results["null_iou"] = np.stack([null_of(one, results["labels"], place) for one in own])
+        found = intervals.estimate(results, [[[8]]] * 9, 600, run)
         for name, true in (("iou", truth), ("excess", truth - 0.2), ("normalised", (truth - 0.2) / 0.2)):
             use = slice(8 if name == "normalised" else 9)
             (low, high), (band_low, band_high) = found.interval(name), found.band(name)
@@ -68,7 +98,7 @@ def test_percentiles_are_those_of_numpy_without_the_draws_that_are_undefined():
 
 def test_what_lies_above_the_floor_is_drawn_with_it():
     iou, null, slides = agreement_of([0.5, 0.3, 0.34], [0.2] * 3)
-    found = intervals.estimate(iou, null, slides, [[]] * 3, 500, 0)
+    found = intervals.estimate(results_of(iou, null, slides), [[]] * 3, 500, 0)
     above, draws = found.above(np.array([False, True, True]))
     excess = iou.mean(1) - null.mean(1)
     np.testing.assert_allclose(above, excess - excess[1:].mean())
@@ -106,7 +136,7 @@ def test_normalised_agreement_is_0_at_the_null_and_1_at_the_ceiling():
     # pairs: at the null, half way, at the ceiling; then the ceilings of two architectures, .5 and .7
     iou, null, slides = agreement_of([0.2, 0.4, 0.6, 0.5, 0.7], [0.2] * 5)
     both = [[3], [4]]
-    found = intervals.estimate(iou, null, slides, [both, both, both, [[3]], [[4]]], 500, 0)
+    found = intervals.estimate(results_of(iou, null, slides), [both, both, both, [[3]], [[4]]], 500, 0)
     np.testing.assert_allclose(found.normalised[:3], [0, 0.5, 1], atol=0.03)
     low, high = found.interval("normalised")
     assert (low[:3] < found.normalised[:3]).all()
@@ -122,7 +152,7 @@ def test_normalised_agreement_is_0_at_the_null_and_1_at_the_ceiling():
 def test_agreement_that_cannot_be_normalised_says_why():
     iou, null, slides = agreement_of([0.3, 0.3, 0.3, 0.2], [0.2] * 4)
     iou[1], null[1] = np.nan, np.nan
-    found = intervals.estimate(iou, null, slides, [[], [[3]], [[3]], [[3]]], 500, 0)
+    found = intervals.estimate(results_of(iou, null, slides), [[], [[3]], [[3]], [[3]]], 500, 0)
     assert found.undefined == [
         "neither network has a twin",
         "no patch on which both say something",
@@ -130,9 +160,25 @@ def test_agreement_that_cannot_be_normalised_says_why():
         "a ceiling itself",
     ]
     assert np.isnan(found.normalised).all()
-    alone = intervals.estimate(iou, np.full_like(null, np.nan), slides * 0, [[[3]]] * 3 + [[]], 500, 0)
+    alone = intervals.estimate(results_of(iou, np.full_like(null, np.nan), slides * 0), [[[3]]] * 3 + [[]], 500, 0)
     assert alone.undefined == ["all patches are of one slide"] * 3 + ["neither network has a twin"]
     assert all(np.isnan(bound).all() for bound in alone.interval("iou"))
+
+
+def test_what_is_compared_with_the_null_is_of_the_patches_that_have_one():
+    iou, null, slides = agreement_of([0.2, 0.6], [0.2] * 2)
+    iou[:, slides < 4] += 0.3
+    null[:, slides < 4] = np.nan
+    found = intervals.estimate(results_of(iou, null, slides), [[[1]], [[1]]], 500, 0)
+    assert found.iou[0] > 0.25
+    assert found.excess[0] == pytest.approx((iou - null)[0, slides >= 4].mean())
+    np.testing.assert_allclose(found.normalised[0], 0, atol=0.02)
+    low, high = found.interval("excess")
+    assert low[0] < 0 < high[0]
+    null[:] = np.nan
+    assert intervals.estimate(results_of(iou, null, slides), [[[1]], []], 500, 0).undefined[0] == (
+        "all patches of a label are of one slide"
+    )
 
 
 def test_each_network_of_a_pair_is_normalised_by_its_own_twins(settings):

@@ -62,3 +62,10 @@ def test_too_few_networks_can_never_be_significant_and_say_so():
     assert np.isnan(found.critical)
     assert np.isnan(mantel(gap[:2, :2], agreement[:2, :2], 0).rho)
     assert np.isnan(mantel(np.ones((4, 4)), np.ones((4, 4)), 0).p)
+
+
+def test_an_agreement_that_is_not_known_has_no_test():
+    gap, agreement = matrices(np.random.default_rng(0), 5)
+    agreement[1, 2] = agreement[2, 1] = np.nan
+    found = mantel(gap, agreement, 0)
+    assert np.isnan([found.rho, found.p, found.critical]).all()

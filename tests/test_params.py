@@ -94,6 +94,12 @@ def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, caps
         assert not set(" \t\n") & set(flag)
 
 
+def test_a_twin_of_the_same_seed_is_refused(raw):
+    raw["seed"] = raw["network"]["resnet34_twin"]["seed"]
+    with pytest.raises(ValueError, match=r"network.resnet34 and network.resnet34_twin have the same.*give .* another"):
+        params.check(raw)
+
+
 def test_a_floor_with_weights_is_refused(raw):
     raw["network"]["inception_v3_untrained"]["weights"] = "default"
     with pytest.raises(ValueError, match=r"inception_v3_untrained has epochs 0.*but weights default; set .* to none"):

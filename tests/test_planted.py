@@ -21,9 +21,9 @@ TRAIN, TEST = (0, 0, 0), (0, 2, 0)
 TOP = 0.05  # of the pixels: about the area of a cue
 
 
-def normalised(iou, null, slides, networks):
+def normalised(results, networks):
     """Normalised agreement of every pair of the networks, by name."""
-    found = intervals.estimate(iou, null, slides, tables.ceilings(networks), 200, 0)
+    found = intervals.estimate(results, tables.ceilings(networks), 200, 0)
     return dict(zip(combinations(networks, 2), found.normalised, strict=True))
 
 
@@ -112,7 +112,8 @@ def test_heatmaps_of_one_cue_agree_and_heatmaps_of_different_cues_do_not(setting
     iou = np.stack([agreement.overlap(a, b) for a, b in combinations(masks, 2)])
     slides = np.repeat(np.arange(len(keys)), n)
     null = agreement.null_iou(masks, np.zeros(masks.shape[:2], bool), labels, slides)
-    found = normalised(iou, null, slides, settings.network)
+    results = {"iou": iou, "null_iou": null, "labels": labels, "slides": slides}
+    found = normalised(results, settings.network)
     assert sum(np.isfinite(value) for value in found.values()) == len(found) - 3  # not the ceilings
     for (a, b), value in found.items():
         match level(settings.network, a, b):
@@ -168,9 +169,8 @@ def test_networks_of_one_cue_agree_and_networks_of_different_cues_do_not_though_
     assert min(scores[name] for name, network in settings.network.items() if network.epochs) > 0.95, scores
     results = store.read_arrays(data / "agreement.h5")
     there = results["labels"] == 1  # on the other patches nothing is planted
-    found = normalised(
-        results["iou"][:, there], results["null_iou"][:, there], results["slides"][there], settings.network
-    )
+    planted_ones = {name: results[name][..., there] for name in ("iou", "null_iou", "labels", "slides")}
+    found = normalised(planted_ones, settings.network)
     said = {f"{a} ~ {b}": round(float(value), 3) for (a, b), value in found.items()}
     print(scores, said)
     for (a, b), value in found.items():

@@ -66,11 +66,17 @@ def slow_summary(run) -> dict:
         count = len(set(slides))
         draws = np.random.default_rng(made_up.SEED).multinomial(count, [1 / count] * count, made_up.DRAWS)
 
-        def means(key, times, results=results, slides=slides):
-            return {pair: slow_mean(results[key][row], slides, times) for row, pair in enumerate(pairs)}
+        values = {
+            "iou": results["iou"],
+            "null": results["null_iou"],
+            "part": [slow_parts(own, results["labels"], results["slides"]) for own in results["null_iou"]],
+        }
 
-        iou, null = means("iou", [1] * count), means("null_iou", [1] * count)
-        iou_draws, null_draws = [means("iou", times) for times in draws], [means("null_iou", times) for times in draws]
+        def means(key, times, values=values, slides=slides):
+            return {pair: slow_mean(values[key][row], slides, times) for row, pair in enumerate(pairs)}
+
+        iou, null = means("iou", [1] * count), means("null", [1] * count)
+        iou_draws, null_draws = [means("iou", times) for times in draws], [means("part", times) for times in draws]
         trained = [pair for pair in pairs if kind(*pair) == "trained"]
         a, a_draws = {}, {}
         for pair in trained:
@@ -140,6 +146,16 @@ def slow_verdicts(table, method) -> dict:
     ]
     bad = {name: verdicts.count(name) for name in ("uninformative", "undefined")}
     return {"networks": len(verdicts), **bad}
+
+
+def slow_parts(null, labels, slides) -> list[float]:
+    """A patch is in the mean null as the first of two and as the second; the others are of one slide less."""
+    found = []
+    for own, label in zip(null, labels, strict=True):
+        alike = mean([other for other, its in zip(null, labels, strict=True) if its == label and other == other])
+        count = len({slide for slide, its in zip(slides, labels, strict=True) if its == label})
+        found.append(alike + 2 * (count - 1) / (count - 2) * (own - alike) if own == own else own)
+    return found
 
 
 def slow_mean(values, slides, times) -> float:

@@ -20,12 +20,12 @@ def results(networks, patches=5, **change):
     ious = np.tile(np.linspace(0.1, 0.6, count)[:, None], patches)
     flags = {name: np.zeros((len(networks), patches), bool) for name in ("constant", "nonfinite", "unconverged")}
     each = {name: np.ones((len(networks), patches)) for name in ("max", "sd", "gini", "area", "tied", "self_iou")}
-    return {**{name: ious.copy() for name in MEASURES}, "null_iou": np.full_like(ious, 0.05), **flags, **each, **change}
+    of_patches = {"null_iou": np.full_like(ious, 0.05), "labels": np.zeros(patches), "slides": np.arange(patches)}
+    return {**{name: ious.copy() for name in MEASURES}, **of_patches, **flags, **each, **change}
 
 
 def estimates(found, networks):
-    slides = np.arange(found["iou"].shape[1])
-    return intervals.estimate(found["iou"], found["null_iou"], slides, tables.ceilings(networks), 100, 0)
+    return intervals.estimate(found, tables.ceilings(networks), 100, 0)
 
 
 def table_of(method, networks, found=None):
@@ -79,6 +79,7 @@ def test_the_curve_is_a_mean_over_patches_at_each_fraction(networks):
     assert tenth["kappa"].tolist() == pytest.approx([1, 1, 1, np.nan, 1, 1], nan_ok=True)
     assert tenth["chance"].iloc[0] == pytest.approx(0.1 / 1.9)
     assert curve["kind"].tolist() == [*pairs["kind"]] * 2
+    assert tables.curve_table(pairs, np.array([0.5]), ious[:1], "all")[["kappa", "chance"]].isna().all(axis=None)
 
 
 def test_what_lies_above_the_floor_is_the_excess_beyond_that_of_untrained_networks(networks):

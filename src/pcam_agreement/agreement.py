@@ -12,9 +12,12 @@ PARTNERS = 20  # other patches that the null of a patch comes from, at least, wh
 VALUES = np.arange(2**15, dtype=np.uint16).view(np.float16).astype(np.float32)  # of every code
 
 
-def chance_iou(fraction: float) -> float:
-    """The IoU of two independent random masks of this area: p / (2 - p)."""
-    return fraction / (2 - fraction)
+def chance_iou(fraction: float, ties: str = "share") -> float:
+    """The IoU of two independent random masks of this area: p / (2 - p).
+
+    NaN with ties = "all", where the areas of masks differ and none is p.
+    """
+    return fraction / (2 - fraction) if ties == "share" else np.nan
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -26,10 +29,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.full_like(union, np.nan), where=union > 0)
 
 
-def kappa(iou: np.ndarray, fraction: float) -> np.ndarray:
-    """Cohen's kappa of two masks of the same area: (Dice - p) / (1 - p), 0 at chance, 1 where they are equal."""
+def kappa(iou: np.ndarray, fraction: float, ties: str = "share") -> np.ndarray:
+    """Cohen's kappa of two masks of the same area: (Dice - p) / (1 - p), 0 at chance, 1 where they are equal.
+
+    NaN with ties = "all", where the areas of masks differ.
+    """
     dice = 2 * iou / (1 + iou)
-    return (dice - fraction) / (1 - fraction)
+    return (dice - fraction) / (1 - fraction) if ties == "share" else np.full_like(dice, np.nan)
 
 
 def codes(heatmaps: np.ndarray) -> np.ndarray:
@@ -83,7 +89,7 @@ def measure(
         found["weighted_iou"][:, patch] = _weighted_iou(values)
         found["weighted_iou_chance"][:, patch] = _weighted_chance(exceeding, values)
         found["spearman"][:, patch] = _spearman(ranks)
-    found["kappa"] = kappa(found["iou"], fraction)
+    found["kappa"] = kappa(found["iou"], fraction, ties)
     for values in found.values():
         values[..., constant[first] | constant[second]] = np.nan
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -114,8 +115,9 @@ def _of_gap(gap: dict) -> str:
     """Whether networks that perform alike agree more."""
     if gap["rho"] is None:
         return ""
+    agreement = {"normalised": "A", "excess": "what is shared beyond the null"}[gap["measure"]]
     return (
-        f"Over {gap['architectures']} architectures, the gap in AUROC and agreement have a rank correlation of "
+        f"Over {gap['architectures']} architectures, the gap in AUROC and {agreement} have a rank correlation of "
         f"{gap['rho']:.2f} (p = {gap['p']:.2f})."
     )
 
@@ -128,8 +130,8 @@ def _of_faithfulness(found: dict) -> str:
     )
     if found["uninformative"]:
         text += (
-            f" Those of {found['uninformative']} do not, or not certainly: they are uninformative, and that they agree "
-            "means nothing (plots/faithfulness.csv)."
+            f" Those of {found['uninformative']} do not, or not certainly: they are uninformative, and it is not shown "
+            "that their agreement means anything, also where it is a ceiling (plots/faithfulness.csv)."
         )
     if found["undefined"]:
         text += f" For {found['undefined']} it is undefined."
@@ -153,28 +155,45 @@ def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame) -> list[st
         limits.append("All patches are of one slide: there is no null and no interval.")
     elif slides < ENOUGH_SLIDES:
         limits.append(f"{slides} slides are few: intervals are wide, and rest on these slides being like others.")
+    if slides == summary["explained_patches"] > 1:
+        limits.append("Every patch counts as a slide of its own; where several are of one, intervals are too narrow.")
     lacking = pairs[(pairs["kind"] == "trained") & pairs["normalised"].isna()]
-    for reason, group in lacking.groupby("undefined"):
-        named = sorted(set(group["network_a"] + " ~ " + group["network_b"]))
-        limits.append(f"A is undefined for {', '.join(named)}: {reason}.")
-    weak = [name for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None]
-    if weak:
-        count = max(gap["architectures"] for gap in summary["auroc_gap"].values())
+    lacking = lacking.assign(pair=lacking["network_a"] + " ~ " + lacking["network_b"])
+    for reason, group in lacking.groupby("undefined", sort=False):
+        for named, own in _alike(group.groupby("method", sort=False)["pair"].agg(", ".join)).items():
+            limits.append(f"A is undefined for {named}{_under(own, summary)}: {reason}.")
+    weak = {
+        name: str(gap["architectures"]) for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None
+    }
+    for count, own in _alike(weak).items():
         limits.append(
-            f"{count} architectures are too few for any correlation of performance and agreement to be significant."
+            f"No correlation of performance and agreement could be significant{_under(own, summary)}: {count} "
+            "architectures are too few, or perform or agree all alike."
         )
     shown = strata[(strata["network_a"] == "all") & (strata["kind"] == "trained")]
     if shown["patches"].between(1, FEW_PATCHES - 1).any():
         limits.append(f"Shares on fewer than {FEW_PATCHES} patches say little; plots/strata.csv has their intervals.")
     for name, gap in summary["auroc_gap"].items():
         if gap["critical_rho"] is not None:
-            limits.append(f"Under {name}, only a rank correlation of {gap['critical_rho']:.2f} or more is significant.")
+            limits.append(f"Under {name}, only a rank correlation beyond ±{gap['critical_rho']:.2f} is significant.")
     for name, found in summary["agreement"].items():
         bad = {key: found[key] for key in ("constant", "unconverged") if found[key]}
         if bad:
             counted = " and ".join(f"{value} {key}" for key, value in bad.items())
             limits.append(f"Of the heatmaps of {name}, {counted} (plots/heatmaps.csv).")
     return limits
+
+
+def _alike(values: Mapping[str, str] | pd.Series) -> dict[str, list[str]]:
+    """Of each value the names that have it."""
+    found: dict[str, list[str]] = {}
+    for name, value in values.items():
+        found.setdefault(value, []).append(str(name))
+    return found
+
+
+def _under(methods: list[str], summary: dict) -> str:
+    return "" if len(methods) == len(summary["agreement"]) else f" under {', '.join(methods)}"
 
 
 def _leaks(data: dict) -> list[str]:

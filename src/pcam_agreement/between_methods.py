@@ -22,16 +22,15 @@ def methods_table(
 ) -> pd.DataFrame:
     """One row a pair of methods: the means over the patches where both heatmaps say something; none of one method.
 
-    methods: in the order of the results. null: the mean IoU on different patches; excess: iou - null; _low and _high:
-    95 % intervals.
+    methods: in the order of the results. null: the mean IoU on different patches; excess: iou - null, over the
+    patches that have both; _low and _high: 95 % intervals.
     """
     bounds = {name: estimates.interval(name) for name in COMPARED}
     rows = []
     for row, (a, b) in enumerate(combinations(methods, 2)):
         used = np.isfinite(results["iou"][row])
         means = {name: results[name][row][used].mean() if used.any() else np.nan for name in MEASURES}
-        null = estimates.null[row]
-        compared = {"null": null, "excess": estimates.iou[row] - null}
+        compared = {"null": estimates.null[row], "excess": estimates.excess[row]}
         for name, (low, high) in bounds.items():
             compared |= {f"{name}_low": low[row], f"{name}_high": high[row]}
         names = {"network": network, "method_a": a, "method_b": b}

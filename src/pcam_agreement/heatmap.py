@@ -28,16 +28,17 @@ def reduce(attribution: np.ndarray, how: str) -> np.ndarray:
 def normalise(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maps [n, h, w] scaled to mean 1, and which of them say nothing [n].
 
-    A map that is constant, or has a value that is not finite, says nothing about where: it becomes zero and is
-    counted by its flag, never averaged in.
+    A map that is constant, to the precision that it is stored in, or has a value that is not finite, says nothing about
+    where: it becomes zero and is counted by its flag, never averaged in.
     """
     maps = np.asarray(maps, np.float64)
     finite = np.isfinite(maps).all(axis=(1, 2))
     maps = np.where(finite[:, None, None], maps, 0)
-    constant = maps.max(axis=(1, 2)) == maps.min(axis=(1, 2))
     mean = maps.mean(axis=(1, 2), keepdims=True)
-    scaled = np.divide(maps, mean, out=np.zeros_like(maps), where=~constant[:, None, None])
-    return scaled.astype(np.float32), constant
+    scaled = np.divide(maps, mean, out=np.zeros_like(maps), where=mean > 0)
+    stored = scaled.astype(np.float16)
+    constant = stored.max(axis=(1, 2)) == stored.min(axis=(1, 2))
+    return np.where(constant[:, None, None], 0, scaled).astype(np.float32), constant
 
 
 def top_mask(heatmaps: np.ndarray, fraction: float, ties: str = "share") -> np.ndarray:

@@ -3,7 +3,7 @@ and ceiling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +22,11 @@ class Estimates:
 
     iou: np.ndarray
     null: np.ndarray
+    excess: np.ndarray  # iou - null, of the patches that have both
     normalised: np.ndarray
     undefined: list[str]
     slides: int
-    draws: dict[str, np.ndarray]  # iou, null, excess (iou - null), normalised
+    draws: dict[str, np.ndarray]  # iou, null, excess, normalised
 
     def interval(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The interval [k], [k] of iou, null, excess or normalised of each pair."""
@@ -44,32 +45,30 @@ class Estimates:
 
     def above(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How far the excess of each pair lies above the mean excess of these pairs: [k], and of every draw."""
-        excess, draws = self.iou - self.null, self.draws["excess"]
+        draws = self.draws["excess"]
         if not pairs.any():
-            return np.full_like(excess, np.nan), np.full_like(draws, np.nan)
-        return excess - excess[pairs].mean(), draws - draws[:, pairs].mean(1, keepdims=True)
+            return np.full_like(self.excess, np.nan), np.full_like(draws, np.nan)
+        return self.excess - self.excess[pairs].mean(), draws - draws[:, pairs].mean(1, keepdims=True)
 
 
 def estimate(
-    iou: np.ndarray,
-    null: np.ndarray,
-    slides: np.ndarray,
-    ceilings: Sequence[Sequence[Sequence[int]]],
-    count: int,
-    seed: int,
+    results: Mapping[str, np.ndarray], ceilings: Sequence[Sequence[Sequence[int]]], count: int, seed: int
 ) -> Estimates:
     """Mean agreement of k pairs, its null, and the normalised agreement A = (J - J0) / (Jceil - J0).
 
-    iou, null: [k, n], NaN where a heatmap says nothing; slides: of the patches, [n]; ceilings: for every pair and each
-    of its networks that was trained again from another seed, the pairs that say how much those trainings agree. A
-    bootstrap draw takes slides with replacement and all that belongs to them, and computes A anew as a whole.
+    results: iou and null_iou [k, n], NaN where a heatmap says nothing, and null_iou where no patch of another slide has
+    the same label; labels and slides of the patches, [n]. ceilings: for every pair and each of its networks that was
+    trained again from another seed, the pairs that say how much those trainings agree. A bootstrap draw takes slides
+    with replacement and all that belongs to them, and computes A anew as a whole. What is compared with the null is of
+    the patches that have one.
     """
+    iou, null, slides = results["iou"], results["null_iou"], results["slides"]
     k, different = len(iou), len(np.unique(slides))
-    both = np.concatenate([iou, null])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.isfinite(both).sum(1)
-        means = np.where(means > 0, np.nansum(both, 1) / means, np.nan)
-    drawn = bootstrap_means(both, slides, count, seed)
+    parts = np.concatenate([iou, np.where(np.isfinite(null), iou, np.nan), _parts(null, results["labels"], slides)])
+    known = np.isfinite(parts).sum(1)
+    sums = np.where(np.isfinite(parts), parts, 0).sum(1)
+    means, paired, nulls = np.divide(sums, known, out=np.full(3 * k, np.nan), where=known > 0).reshape(3, k)
+    drawn, paired_draws, null_draws = bootstrap_means(parts, slides, count, seed).reshape(count, 3, k).swapaxes(0, 1)
     normalised, normalised_draws = np.full(k, np.nan), np.full((count, k), np.nan)
     undefined = []
     for pair, groups in enumerate(ceilings):
@@ -78,26 +77,44 @@ def estimate(
             reason = "neither network has a twin"
         elif any(pair in group for group in groups):
             reason = "a ceiling itself"
-        elif np.isnan(means[[pair, k + pair]]).any():
-            reason = "all patches are of one slide" if different < 2 else "no patch on which both say something"
+        elif different < 2:
+            reason = "all patches are of one slide"
+        elif np.isnan(means[pair]):
+            reason = "no patch on which both say something"
+        elif np.isnan(nulls[pair]):
+            reason = "all patches of a label are of one slide"
         else:
-            ceiling = np.mean([means[list(group)].mean() for group in groups])
-            ceiling_draws = np.mean([drawn[:, list(group)].mean(1) for group in groups], axis=0)
-            room = ceiling_draws - drawn[:, k + pair]
+            ceiling = np.mean([paired[list(group)].mean() for group in groups])
+            ceiling_draws = np.mean([paired_draws[:, list(group)].mean(1) for group in groups], axis=0)
+            room = ceiling_draws - null_draws[:, pair]
             if not interval(room[:, None], different)[0][0] > 0:
                 reason = "twins share no more than by habit"
             else:
-                normalised[pair] = (means[pair] - means[k + pair]) / (ceiling - means[k + pair])
+                normalised[pair] = (paired[pair] - nulls[pair]) / (ceiling - nulls[pair])
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    normalised_draws[:, pair] = (drawn[:, pair] - drawn[:, k + pair]) / room
+                    normalised_draws[:, pair] = (paired_draws[:, pair] - null_draws[:, pair]) / room
         undefined.append(reason)
-    draws = {
-        "iou": drawn[:, :k],
-        "null": drawn[:, k:],
-        "excess": drawn[:, :k] - drawn[:, k:],
-        "normalised": normalised_draws,
-    }
-    return Estimates(means[:k], means[k:], normalised, undefined, different, draws)
+    excess_draws = paired_draws - null_draws
+    draws = {"iou": drawn, "null": null_draws, "excess": excess_draws, "normalised": normalised_draws}
+    return Estimates(means, nulls, paired - nulls, normalised, undefined, different, draws)
+
+
+def _parts(null: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> np.ndarray:
+    """The part [k, n] that each patch has in the mean of null [k, n]: about twice as far from the mean of its label.
+
+    A null is a mean over pairs of patches of one label, so that a patch is in it twice: first in its own null, and
+    second in those of others. Draws of the nulls alone would leave the others as they are, and vary half as much as new
+    slides do. (The first-order term of a U-statistic, Hoeffding 1948, Annals of Mathematical Statistics 19.) The others
+    are of other slides, one less, which makes nulls of s slides more alike by (s - 2) / (s - 1).
+    """
+    parts = null.copy()
+    for label in np.unique(labels):
+        own = labels == label
+        known = np.isfinite(null[:, own])
+        mean = np.where(known, null[:, own], 0).sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
+        count = len(np.unique(slides[own]))
+        parts[:, own] = mean + 2 * (count - 1) / max(count - 2, 1) * (null[:, own] - mean)
+    return parts
 
 
 def bootstrap_means(values: np.ndarray, slides: np.ndarray, count: int, seed: int) -> np.ndarray:

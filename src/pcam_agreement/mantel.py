@@ -28,11 +28,11 @@ def mantel(gap: np.ndarray, agreement: np.ndarray, seed: int) -> Mantel:
 
     The pairs of one network are not independent of each other: networks are exchanged and not pairs, whose exchange
     calls chance significant three times too often where one network is odd. NaN where either is the same in all
-    pairs, or there are fewer than three networks.
+    pairs or not known in one, or there are fewer than three networks.
     """
     a = len(gap)
     first, second = np.triu_indices(a, 1)
-    if a < 3 or np.ptp(gap[first, second]) == 0 or np.ptp(agreement[first, second]) == 0:
+    if a < 3 or not all(np.ptp(matrix[first, second]) > 0 for matrix in (gap, agreement)):  # of NaN it is NaN
         return Mantel(np.nan, np.nan, np.nan)
     ranks = np.zeros((2, a, a))
     for matrix, values in zip(ranks, (gap, agreement), strict=True):

@@ -60,8 +60,14 @@ def check_chosen(params: Params, origin: str) -> None:
             raise ValueError(f"{origin}: {kind}s names {', '.join(sorted(twice))} more than once.")
     if len(params.networks) < 2:
         raise ValueError(f"{origin}: networks names only {params.networks[0]}; agreement needs at least two.")
-    for name in params.networks:
+    for place, name in enumerate(params.networks):
         network = params.network[name]
+        same = [other for other in params.networks[:place] if params.network[other] == network]
+        if same:
+            raise ValueError(
+                f"{origin}: network.{same[0]} and network.{name} have the same settings and would be one network; "
+                f"give network.{name} another seed, or leave it out of networks."
+            )
         try:
             check_architecture(network.architecture)
         except ValueError as error:

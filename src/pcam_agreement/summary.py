@@ -24,10 +24,10 @@ def summary(
 
     agreement.<method>: iou, kappa and null are means over the pairs of trained networks that differ in more than the
     seed, normalised over those of them where it is defined; _low and _high are 95 % intervals of these means. chance is
-    the IoU of independent masks; ceiling the mean IoU of pairs that differ in the seed only, floor of pairs with an
-    untrained network; self_agreement the mean IoU of trained networks' heatmaps with those of other draws; constant and
-    unconverged count heatmaps of all networks. auroc_gap.<method>: see `gap_test`; faithfulness.<method>: see
-    `gate.counts`; data: see `audit.few`.
+    the IoU of independent masks (None where their areas differ); ceiling the mean IoU of pairs that differ in the seed
+    only, floor of pairs with an untrained network; self_agreement the mean IoU of trained networks' heatmaps with those
+    of other draws; constant and unconverged count heatmaps of all networks. auroc_gap.<method>: see `gap_test`;
+    faithfulness.<method>: see `gate.counts`; data: see `audit.few`.
     """
     agreement = {}
     for method, group in pairs.groupby("method", sort=False):
@@ -43,7 +43,7 @@ def summary(
             "iou_low": number(of_iou[0]),
             "iou_high": number(of_iou[1]),
             "kappa": number(mean["kappa"].get("trained")),
-            "chance": round(chance, 4),
+            "chance": number(chance),
             "null": number(mean["null"].get("trained")),
             "floor": number(mean["iou"].get("floor")),
             "ceiling": number(mean["iou"].get("ceiling")),

@@ -54,10 +54,11 @@ def agreement_table(
 ) -> pd.DataFrame:
     """One row a pair: the means over the patches where both heatmaps say something, how many these are, and chance.
 
-    networks: in the order of the results. null: the mean IoU on different patches; excess: iou - null; above_floor:
-    excess less the mean excess of the floor pairs; normalised: excess / (ceiling - null), or why it is undefined.
-    _low and _high: 95 % intervals of the pair alone; _band_low and _band_high: of all pairs of the method at once, to
-    compare them with each other. The means of a pair without a patch where both say something are NaN.
+    networks: in the order of the results. null: the mean IoU on different patches; excess: iou - null, over the patches
+    that have both; above_floor: excess less the mean excess of the floor pairs; normalised: excess / (ceiling - null),
+    or why it is undefined. _low and _high: 95 % intervals of the pair alone; _band_low and _band_high: of all pairs of
+    the method at once, to compare them with each other. The means of a pair without a patch where both say something
+    are NaN.
     """
     pairs = list(combinations(networks, 2))
     kinds = [pair_kind(networks[a], networks[b]) for a, b in pairs]
@@ -75,7 +76,7 @@ def agreement_table(
         null = estimates.null[row]
         compared = {
             "null": null,
-            "excess": estimates.iou[row] - null,
+            "excess": estimates.excess[row],
             "above_floor": above[row],
             "normalised": estimates.normalised[row],
         }
@@ -86,7 +87,7 @@ def agreement_table(
     return pd.DataFrame(rows)
 
 
-def curve_table(pairs: pd.DataFrame, fractions: np.ndarray, ious: np.ndarray) -> pd.DataFrame:
+def curve_table(pairs: pd.DataFrame, fractions: np.ndarray, ious: np.ndarray, ties: str = "share") -> pd.DataFrame:
     """One row a pair and top fraction: mean IoU, its chance level and kappa, over the patches where both say something.
 
     pairs: an `agreement_table`; fractions: [f]; ious: [f, pairs, n]. Kappa is what compares fractions: IoU and its
@@ -95,8 +96,8 @@ def curve_table(pairs: pd.DataFrame, fractions: np.ndarray, ious: np.ndarray) ->
     parts = []
     for fraction, iou in zip(fractions, ious, strict=True):
         part = pairs[["method", "network_a", "network_b", "kind"]].copy()
-        part["fraction"], part["iou"], part["chance"] = fraction, row_means(iou), chance_iou(fraction)
-        part["kappa"] = row_means(kappa(iou, fraction))
+        part["fraction"], part["iou"], part["chance"] = fraction, row_means(iou), chance_iou(fraction, ties)
+        part["kappa"] = row_means(kappa(iou, fraction, ties))
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 

@@ -20,42 +20,44 @@ FRAMES = {"ceiling": "-", "floor": ":"}
 def agreement_matrices(pairs: pd.DataFrame, networks: list[str], fraction: float, chance: float) -> Figure:
     """One triangle a method, network by network: mean IoU, and small below it its 95 % interval and the null.
 
-    networks: in the order of rows and columns.
+    networks: in the order of rows and columns; chance: NaN where the areas of masks differ.
     """
     methods = list(pairs["method"].unique())
     m = len(networks) - 1
     size = m * 0.82 + 0.4
     figure, axes = panels(methods, max(size, 2.6), size + 1.0, 3 if m < 6 else 2, margin=2.4, sharey=True)
-    top = max(float(pairs["iou"].max()) if pairs["iou"].notna().any() else 1.0, chance + 0.01)
+    low = np.nan_to_num(chance)
+    top = max(float(pairs["iou"].max()) if pairs["iou"].notna().any() else 1.0, low + 0.01)
     image = None
     for axis, method in zip(axes, methods, strict=True):
         matrix = np.full((m, m), np.nan)
         for pair in pairs[pairs["method"] == method].itertuples():
             i, j = sorted((networks.index(str(pair.network_a)), networks.index(str(pair.network_b))))
             matrix[j - 1, i] = pair.iou
-            colour = "white" if pair.iou < (chance + top) / 2 else "black"
+            colour = "white" if pair.iou < (low + top) / 2 else "black"
             if np.isfinite(pair.iou):
                 _cell(axis, i, j - 1, pair, colour)
             if pair.kind in FRAMES:
                 frame = Rectangle((i - 0.46, j - 1.46), 0.92, 0.92, fill=False, lw=1.6, ls=FRAMES[pair.kind])
                 frame.set_edgecolor(colour)
                 axis.add_patch(frame)
-        image = axis.imshow(matrix, COLOURS, vmin=chance, vmax=top)
+        image = axis.imshow(matrix, COLOURS, vmin=low, vmax=top)
         axis.set_xticks(range(m), networks[:-1], rotation=40, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(m), networks[1:])
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
+    share = "" if np.isnan(chance) else f"; {chance:.2f}: no more than two random masks share"
     figure.suptitle(
         f"Do the networks look at the same pixels? Mean IoU of the {fraction:.0%} most important pixels of each\n"
-        f"of {pairs['patches'].max()} test patches (1: the same pixels; {chance:.2f}: no more than two random masks "
-        "share).\nSmall: 95 % interval; null: what the two share on different patches. "
+        f"of {pairs['patches'].max()} test patches (1: the same pixels{share}).\n"
+        "Small: 95 % interval; null: what the two share on different patches. "
         "Networks that agree more stand closer (average linkage of 1 - mean IoU over the methods).",
         fontsize=10,
     )
     frames = [Patch(fill=False, ls=FRAMES[kind], lw=1.6, label=KIND_NAMES[kind]) for kind in FRAMES]
     figure.legend(handles=frames, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     if image is not None:
-        figure.colorbar(image, ax=axes, shrink=0.8, aspect=40, label=f"mean IoU (scale starts at chance, {chance:.2f})")
+        figure.colorbar(image, ax=axes, shrink=0.8, aspect=40, label=f"mean IoU (scale starts at {low:.2f})")
     return figure
 
 
@@ -81,7 +83,8 @@ def agreement_intervals(pairs: pd.DataFrame, chance: float) -> Figure:
         *(kind_handle(kind) for kind in KINDS if kind in set(pairs["kind"])),
         Line2D([], [], label=NULL_NAME, **NULL),
     ]
-    handles += [Line2D([], [], color="black", ls=":", lw=1, label=f"chance: two random masks ({chance:.2f})")]
+    if np.isfinite(chance):
+        handles += [Line2D([], [], color="black", ls=":", lw=1, label=f"chance: two random masks ({chance:.2f})")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.suptitle(
         "How much of it is about the patch? What a pair shares on the same patch, beside its null\n"

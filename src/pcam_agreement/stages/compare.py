@@ -32,7 +32,7 @@ def main(args: Namespace) -> None:
     store.write_arrays(
         args.agreement,
         {**results, **flags, "self_iou": own, "networks": np.array(settings.networks, dtype="S")},
-        chance_iou=agreement.chance_iou(settings.agreement.top_fraction),
+        chance_iou=agreement.chance_iou(settings.agreement.top_fraction, settings.agreement.ties),
     )
 
 

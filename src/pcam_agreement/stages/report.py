@@ -27,7 +27,7 @@ def main(args: Namespace) -> None:
     )
     split = pcam.read(args.data / "patches", "test")
     outside = (split.meta["tumor_patch"].astype(bool) & ~split.meta["center_tumor_patch"].astype(bool)).to_numpy()
-    fraction, draws = settings.agreement.top_fraction, settings.agreement.bootstrap
+    fraction, ties, draws = (getattr(settings.agreement, name) for name in ("top_fraction", "ties", "bootstrap"))
     aurocs = {name: found[name]["auroc"] for name in networks}
     parts: dict[str, list[pd.DataFrame]] = {}
     estimates, tests = {}, {}
@@ -39,14 +39,13 @@ def main(args: Namespace) -> None:
         folder, index = args.data / "heatmaps" / method, results["index"]
         sets = {name: store.open_heatmaps(folder / f"{name}.h5") for name in networks}
         own = {name: {key: one.arrays[key] for key in sorted(one.diagnostics)} for name, one in sets.items()}
-        iou, null, slides = results["iou"], results["null_iou"], results["slides"]
-        estimates[method] = intervals.estimate(iou, null, slides, tables.ceilings(networks), draws, settings.seed)
+        estimates[method] = intervals.estimate(results, tables.ceilings(networks), draws, settings.seed)
         table = tables.agreement_table(method, results, networks, estimates[method])
         gaps = tables.gap_table(table, networks, aurocs)
         tests[method] = tables.gap_test(gaps, settings.seed)
         for name, part in {
             "agreement": table,
-            "curve": tables.curve_table(table, results["curve"], results["curve_iou"]),
+            "curve": tables.curve_table(table, results["curve"], results["curve_iou"], ties),
             "strata": strata_table(table, results, right[:, index], outside[index], draws, settings.seed),
             "faithfulness": _faithfulness(method, settings, args.data),
             "gaps": gaps,
@@ -65,7 +64,7 @@ def main(args: Namespace) -> None:
     for name, one in whole.items():
         store.write_table(args.plots / f"{name}.csv", one)
 
-    chance, order = agreement.chance_iou(fraction), tables.similar_order(whole["agreement"], settings.networks)
+    chance, order = agreement.chance_iou(fraction, ties), tables.similar_order(whole["agreement"], settings.networks)
     for name, figure in {
         "agreement": pairs.agreement_matrices(whole["agreement"], order, fraction, chance),
         "intervals": pairs.agreement_intervals(whole["agreement"], chance),
@@ -99,9 +98,8 @@ def _methods(network: str, settings: params.Params, data: Path) -> pd.DataFrame:
     if compared != settings.methods:
         raise ValueError(f"{network} was compared for {compared}, not {settings.methods}; run dvc repro.")
     no_twins: list = [[] for _ in results["iou"]]
-    draws, seed = settings.agreement.bootstrap, settings.seed
-    found = intervals.estimate(results["iou"], results["null_iou"], results["slides"], no_twins, draws, seed)
-    return methods_table(network, results, settings.methods, found)
+    estimates = intervals.estimate(results, no_twins, settings.agreement.bootstrap, settings.seed)
+    return methods_table(network, results, settings.methods, estimates)
 
 
 def _roc(network: str, predictions: dict[str, np.ndarray]) -> pd.DataFrame:

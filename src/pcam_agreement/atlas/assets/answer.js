@@ -178,7 +178,7 @@ function pairInWords(run, row) {
         ? "none: no other patch of the label on another slide"
         : `${row.null}, ${interval(row, "null")}: the same two networks on different patches`,
     ],
-    ["chance", `${run.summary.agreement[row.method].chance}: two random masks`],
+    ["chance", `${run.summary.agreement[row.method].chance ?? "none, as the areas of masks differ"}: two random masks`],
     ["ceiling", ceilingInWords(run, row)],
     ["A", normalisedInWords(row)],
     [
