@@ -284,7 +284,9 @@ def test_grad_cam_agrees_with_captum(architecture, patches, settings):
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-5 * expected.max().item())
 
 
-@pytest.mark.parametrize("architecture", ["vit_b_16", "timm/vit_tiny_patch16_224", "timm/resnet10t"])
+@pytest.mark.parametrize(
+    "architecture", ["vit_b_16", "timm/vit_tiny_patch16_224", "timm/resnet10t", "timm/test_mambaout"]
+)
 def test_grad_cam_finds_the_places_of_tokens_and_of_timms_networks(architecture, patches, settings):
     network = ready(architecture)
     torch.nn.init.normal_(network.backbone.get_submodule(network.head).weight)  # ViT's is drawn as zeros
@@ -305,6 +307,13 @@ def test_grad_cam_finds_the_places_of_tokens_and_of_timms_networks(architecture,
 def test_grad_cam_of_a_map_of_one_pixel_is_one_sentence(patches, settings):
     with pytest.raises(ValueError, match="inception_v3 is one pixel at this input size; set input"):
         run("grad_cam", ready("inception_v3"), patches[:1], settings)
+
+
+def test_grad_cam_of_a_map_that_is_not_found_is_one_sentence(patches, settings):
+    network = ready("timm/resnet10t")
+    network.spatial = "stages.9"
+    with pytest.raises(ValueError, match="resnet10t is not where its library says; leave grad_cam out"):
+        run("grad_cam", network, patches[:1], settings)
 
 
 def test_kernel_shap_of_a_linear_network_is_each_superpixels_share(patches, settings):
@@ -523,6 +532,15 @@ def test_reduced_precision_and_storage_keep_the_mask(method, patches, settings, 
     assert agreement.overlap(masks["32"], exact_masks).min() > 0.99
     assert agreement.overlap(masks["bf16"], exact_masks).mean() > 0.6
     assert (logits["bf16"] != logits["32"]).any()  # the setting does something
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_explains_in_reduced_precision(method, patches, settings, tmp_path):
+    networks.save(ready("timm/test_byobnet"), tmp_path / "network.safetensors")
+    network = networks.load(tmp_path / "network.safetensors", torch.device("cpu"), "bf16")
+    cheap = chosen(settings, method, **CHEAP.get(method, {}))
+    found = explain_patches(network, patches[:2], SEEDS[:2], method, cheap, settings.explain, Batch(16))
+    assert not found["constant"].any()
 
 
 @pytest.mark.parametrize("method", METHODS)

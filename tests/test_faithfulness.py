@@ -261,7 +261,9 @@ def test_a_constant_heatmap_has_no_curves_and_the_stage_writes_the_same_bytes_tw
     flags = {name: np.isin(np.arange(7), list(constant)) for name in ("constant", "nonfinite")}
     chunk = {"index": np.arange(3, 17, 2), "heatmaps": heatmaps, "logits": np.zeros(7, np.float32), **flags}
     store.write_chunk(tmp_path / "chunk.npz", chunk)
-    store.merge_chunks([tmp_path / "chunk.npz"], tmp_path / "heatmaps.h5", 7, {"reduce": "absolute_of_sum"})
+    store.merge_chunks(
+        [tmp_path / "chunk.npz"], tmp_path / "heatmaps.h5", 7, {"precision": "32", "reduce": "absolute_of_sum"}
+    )
     files = {"checkpoint": "network.safetensors", "heatmaps": "heatmaps.h5", "params": "params.yaml"}
     given = Namespace(patches=dataset, **{name: tmp_path / file for name, file in files.items()})
     written = []

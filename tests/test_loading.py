@@ -96,6 +96,8 @@ def test_a_patch_is_augmented_by_its_place_whatever_comes_with_it(patches):
     parts = [augment(patches[part], drawn[part], True, True, 0.1) for part in (slice(0, 3), slice(3, 8))]
     torch.testing.assert_close(torch.cat(parts), whole)
     assert not torch.allclose(augment(patches, draws(8, 6), True, True, 0.1), whole)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(augment(patches, drawn, True, True, 0.1), whole)
 
 
 def test_flips_and_turns_give_the_eight_symmetries_of_a_square_equally_often():

@@ -201,9 +201,27 @@ def test_weights_from_a_path_are_those_of_the_file(suffix, tmp_path):
 def test_weights_that_do_not_fit_are_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="are missing; give a path"):
         networks.build("alexnet", str(tmp_path / "none.pth"), "native")
-    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="does not fit alexnet"):
-        networks.build("alexnet", str(tmp_path / "a.safetensors"), "native")
+    for name in ("features.0.weight", "classifier.6.other"):
+        save_file({name: torch.zeros(1)}, tmp_path / "a.safetensors")
+        with pytest.raises(ValueError, match="does not fit alexnet"):
+            networks.build("alexnet", str(tmp_path / "a.safetensors"), "native")
+    for junk in ([torch.zeros(1)], {"features.0.weight": 1}):
+        torch.save(junk, tmp_path / "a.pth")
+        with pytest.raises(ValueError, match="is not a state dict of tensors alone"):
+            networks.build("alexnet", str(tmp_path / "a.pth"), "native")
+    (tmp_path / "a.pth").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="is not a state dict of tensors alone"):
+        networks.build("alexnet", str(tmp_path / "a.pth"), "native")
+
+
+def test_timm_networks_that_cannot_be_had_are_one_sentence():
+    with pytest.raises(ValueError, match=r"timm has no weights 'resnet18.a1_in1l'; did you mean resnet18.a1_in1k"):
+        networks.build("timm/resnet18.a1_in1l", "none", "native")
+    without = next(name for name in timm.list_models("resnet*") if not timm.get_pretrained_cfg(name).has_weights)
+    with pytest.raises(ValueError, match="set its weights to none or a path"):
+        networks.build(f"timm/{without}", "default", "native")
+    with pytest.raises(ValueError, match="has several heads"):
+        networks.build("timm/repvit_m0_9", "none", "native")
 
 
 def test_a_checkpoint_that_is_missing_foreign_or_cut_is_one_sentence(tmp_path):

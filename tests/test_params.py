@@ -1,5 +1,8 @@
 """Mistakes in params.yaml: one sentence, with the nearest name."""
 
+import subprocess
+import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -94,10 +97,26 @@ def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, caps
         assert not set(" \t\n") & set(flag)
 
 
+@pytest.mark.parametrize("text", ["a: [1,\nb: 2", "methods: [limes]"])
+def test_a_wrong_profile_becomes_a_flag_that_dvc_refuses(text, tmp_path, capsys):
+    (tmp_path / "wrong.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"wrong\.yaml"):
+        profile.main(Namespace(profile=tmp_path / "wrong.yaml", params=ROOT / "params.yaml"))
+    said = capsys.readouterr().out.split()
+    found = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", *said], cwd=tmp_path, capture_output=True)
+    assert b"unrecognized arguments: --profile-is-wrong" in found.stderr
+
+
 def test_a_twin_of_the_same_seed_is_refused(raw):
     raw["seed"] = raw["network"]["resnet34_twin"]["seed"]
     with pytest.raises(ValueError, match=r"network.resnet34 and network.resnet34_twin have the same.*give .* another"):
         params.check(raw)
+
+
+def test_a_precision_that_dvc_wrote_as_a_number_is_known(raw):
+    raw["train"]["precision"], raw["explain"]["precision"] = 16, 32
+    found = params.check(raw)
+    assert (found.network["alexnet"].precision, found.explain.precision) == ("16", "32")
 
 
 def test_a_floor_with_weights_is_refused(raw):

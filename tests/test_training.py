@@ -109,6 +109,12 @@ def test_a_network_learns_the_label_that_was_asked_for(network, dataset, tmp_pat
     assert (one["valid/auroc"] != other["valid/auroc"]).all()
 
 
+def test_processes_without_a_validation_batch_are_refused_before_training(network, dataset, tmp_path):
+    settings = network.model_copy(update={"devices": 9, "batch_size": 32, "fraction": 1.0})
+    with pytest.raises(ValueError, match=r"a batch of 32 patches of valid for each of 9 processes, found \d+ patches"):
+        fit(settings, dataset, tmp_path)
+
+
 def test_a_last_batch_of_one_patch_is_no_trouble(network, dataset, tmp_path):
     split = pcam.read(dataset, "train")
     assert len(split.labels) % 16 == 1

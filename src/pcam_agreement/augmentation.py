@@ -33,6 +33,7 @@ def augment(patches: Tensor, drawn: Tensor, flips: bool, quarter_turns: bool, st
         stains = torch.tensor(STAINS, device=patches.device)
         density = -torch.log(patches.clamp(min=1 / 255)).permute(0, 2, 3, 1)  # [n, h, w, 3]
         factors = torch.exp(stain_jitter * drawn[:, 3:]).view(n, 1, 1, 3)
-        density = ((density @ torch.linalg.inv(stains)) * factors) @ stains
+        with torch.autocast(patches.device.type, enabled=False):  # in less precision colours are off by a grey level
+            density = ((density @ torch.linalg.inv(stains)) * factors) @ stains
         patches = torch.exp(-density).clamp(0, 1).permute(0, 3, 1, 2).contiguous()
     return patches

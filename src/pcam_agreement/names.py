@@ -32,9 +32,12 @@ def check_architecture(name: str) -> None:
     if name.startswith("timm/"):
         import timm  # takes seconds to import, so only where a run uses it
 
-        if not timm.is_model(name.removeprefix("timm/")):
-            models = timm.list_models()
-            raise ValueError(f"timm has no model '{name[5:]}'; {nearest(name[5:], models) if models else ''}")
+        model = name.removeprefix("timm/")
+        if not timm.is_model(model):
+            raise ValueError(f"timm has no model '{model}'; {nearest(model, timm.list_models())}")
+        weights = timm.list_pretrained(model.split(".")[0] + ".*")
+        if "." in model and model not in weights:
+            raise ValueError(f"timm has no weights '{model}'; {nearest(model, weights)}")
     elif name not in NETWORKS:
         raise ValueError(
             f"unknown architecture '{name}'; {nearest(name, NETWORKS)} Any timm model is reachable as timm/<name>."

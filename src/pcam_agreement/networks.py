@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -113,7 +112,8 @@ def save(classifier: Classifier, path: Path) -> None:
 def load(path: Path, device: torch.device, precision: str = "32") -> Classifier:
     """A saved classifier, ready to be looked at: eval mode, parameters frozen, batch norms folded.
 
-    precision: of its backbone, 32, bf16 or 16.
+    precision: of its backbone, 32, bf16 or 16; 32 is 32 from now on also where a GPU would compute in TF32, whose
+    mantissa has ten bits.
 
     Raises ValueError where the file is missing or is not a checkpoint of `save`.
     """
@@ -133,6 +133,7 @@ def load(path: Path, device: torch.device, precision: str = "32") -> Classifier:
     fold_batch_norms(classifier.backbone)
     classifier = classifier.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     classifier.backbone.to(PRECISION[precision])
+    torch.backends.cudnn.allow_tf32 = False
     return classifier
 
 
@@ -161,11 +162,16 @@ def fold_batch_norms(backbone: nn.Module) -> None:
             backbone.set_submodule(pair[1], nn.Identity())
 
 
-def device(choice: str) -> torch.device:
-    """auto takes a GPU where there is one; cuda raises ValueError where there is none."""
+def device(choice: str, count: int = 1) -> torch.device:
+    """auto takes a GPU where there is one; ValueError for cuda where there is none, and for fewer GPUs than count."""
     if choice == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda but torch sees no GPU; set device to auto or cpu, or mend the driver.")
-    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+    if choice == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if count > torch.cuda.device_count():
+        raise ValueError(f"devices is {count} but torch sees {torch.cuda.device_count()} GPUs; lower it.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products of matrices may differ
+    return torch.device("cuda")
 
 
 def _torchvision(architecture: str, pretrained: bool, input_size: str) -> Classifier:
@@ -194,10 +200,14 @@ def _timm(architecture: str, pretrained: bool, input_size: str) -> Classifier:
     name = architecture.removeprefix("timm/")
     published = timm.get_pretrained_cfg(name)
     assert published is not None, f"timm describes no weights for {name}"
+    if pretrained and not published.has_weights:
+        raise ValueError(f"timm has no weights for {name}; set its weights to none or a path.")
     size = PATCH if input_size == "native" else published.input_size[-1]
     options: dict[str, Any] = {"img_size": size} if published.fixed_input_size else {}
     backbone: Any = timm.create_model(name, pretrained=pretrained, num_classes=1, **options)
     head, spatial = backbone.pretrained_cfg["classifier"], backbone.feature_info[-1]["module"]
+    if not isinstance(head, str):
+        raise ValueError(f"{architecture} has several heads ({', '.join(head)}), not one; choose another model.")
     if hasattr(backbone, "blocks") and hasattr(backbone, "cls_token"):
         spatial += ".norm1"  # behind it, the patch tokens of the last block have no say in the class token
     return Classifier(architecture, backbone, head, spatial, size, published.mean, published.std)
@@ -208,12 +218,15 @@ def _load_weights(classifier: Classifier, path: Path) -> None:
         raise ValueError(f"the weights {path} are missing; give a path that exists, default or none.")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    except Exception as error:  # what is not such a file fails in any way
         raise ValueError(f"{path} is not a state dict of tensors alone; save it anew, as safetensors.") from error
+    if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
+        raise ValueError(f"{path} is not a state dict of tensors alone; save it anew, as safetensors.")
     own = classifier.backbone.state_dict()
     head = classifier.head + "."
     for name in list(state):
-        if name.startswith("AuxLogits.") or (name.startswith(head) and own[name].shape != state[name].shape):
+        other_head = name.startswith(head) and name in own and own[name].shape != state[name].shape
+        if name.startswith("AuxLogits.") or other_head:
             del state[name]
     kept = {name: tensor for name, tensor in own.items() if name.startswith(head) and name not in state}
     try:

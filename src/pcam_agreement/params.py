@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -15,6 +15,7 @@ from pcam_agreement.names import check_chosen, nearest
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Level = Annotated[float, Field(ge=0)]
+AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)  # -S writes 16 without quotes
 Baseline = Literal["white", "black", "mean", "blurred", "imagenet"]  # see attribution.path.baseline
 Reduction = Literal["max_of_absolute", "absolute_of_sum", "positive_of_sum", "minmax_of_sum"]  # see heatmap.reduce
 
@@ -71,7 +72,7 @@ class Training(Settings):
     schedule: Literal["constant", "cosine"]
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
-    precision: Literal["32", "bf16", "16"]
+    precision: Annotated[Literal["32", "bf16", "16"], AS_TEXT]
     patience: Count | None
     fraction: Fraction
     flips: bool
@@ -114,7 +115,7 @@ class Explanation(Settings):
     output: Literal["logit", "probability"]
     batch_size: Count | Literal["auto"]
     chunk: Count
-    precision: Literal["32", "bf16", "16", "auto"]
+    precision: Annotated[Literal["32", "bf16", "16", "auto"], AS_TEXT]
     devices: Count
     nodes: Count
 

@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pcam_agreement import command, params
 
 
 def main(args: Namespace) -> None:
     yaml = YAML(typ="safe", pure=True)
-    overlay = yaml.load(args.profile)
-    params.check(laid_over(yaml.load(args.params), overlay), str(args.profile))
-    print(" ".join(f"-S {flag}" for flag in flags(overlay)))
+    try:
+        overlay = yaml.load(args.profile)
+        params.check(laid_over(yaml.load(args.params), overlay), str(args.profile))
+        print(" ".join(f"-S {flag}" for flag in flags(overlay)))
+    except (YAMLError, ValueError, OSError) as error:
+        print("--profile-is-wrong")  # DVC refuses it; without any flag it would run the default experiment
+        if isinstance(error, YAMLError):
+            raise ValueError(f"{args.profile} is not YAML: {error}; mend it.") from error
+        raise
 
 
 def laid_over(base: Any, overlay: Any) -> Any:

@@ -211,13 +211,19 @@ def train(settings: Network, device: str, patches: Path, checkpoint: Path, histo
     With zero epochs the network is saved as it was built (untrained, with weights none), after one validation.
     Raises ValueError where the device, the weights or the data are not what was asked for, before training starts.
     """
-    on = networks.device(device)
+    on = networks.device(device, settings.devices)
     train_split, valid_split = pcam.read(patches, "train"), pcam.read(patches, "valid")
     labels, valid_labels = (learnt_labels(split, settings.label) for split in (train_split, valid_split))
     index = pcam.draw(labels, max(1, round(settings.fraction * len(labels))), settings.seed)
     parts = settings.accumulate * settings.devices * settings.nodes
     if len(index) < 2 * parts:
         raise ValueError(f"expected {2 * parts} patches or more to train on, found {len(index)}; raise train.fraction.")
+    processes = settings.devices * settings.nodes
+    if len(valid_labels) <= (processes - 1) * settings.batch_size:
+        raise ValueError(
+            f"expected a batch of {settings.batch_size} patches of valid for each of {processes} processes, found "
+            f"{len(valid_labels)} patches; lower train.batch_size or train.devices."
+        )
     seed_everything(settings.seed, verbose=False)
     learner = Learner(networks.build(settings.architecture, settings.weights, settings.input), settings)
     if settings.freeze:

@@ -20,9 +20,14 @@ def grad_cam(
 
     The map is that of `Classifier.spatial`; the patch tokens of a transformer are put back on their grid.
 
-    Raises ValueError where that map has no extent.
+    Raises ValueError where that map is not known or has no extent.
     """
-    layer = score.network.get_submodule(f"backbone.{score.network.spatial}")
+    try:
+        layer = score.network.get_submodule(f"backbone.{score.network.spatial}")
+    except AttributeError:
+        raise ValueError(
+            f"Grad-CAM: the last map of {score.network.architecture} is not where its library says; leave grad_cam out."
+        ) from None
     found = patches.new_zeros(len(patches), 1, *patches.shape[2:])
 
     def work(rows: Tensor) -> None:
@@ -54,13 +59,14 @@ def _activation_and_gradient(score: Score, layer: nn.Module, inputs: Tensor, row
             slope = torch.autograd.grad(score(inputs, rows).sum(), kept[0])[0]
     finally:
         handle.remove()
-    return _grid(kept[0].detach()).to(inputs.dtype), _grid(slope).to(inputs.dtype)
+    last = str(getattr(score.network.backbone, "output_fmt", "")) == "NHWC"  # some of timm's
+    return _grid(kept[0].detach(), last).to(inputs.dtype), _grid(slope, last).to(inputs.dtype)
 
 
-def _grid(activation: Tensor) -> Tensor:
-    """Channels and rows and columns: as it is, or tokens [b, prefix + side * side, c] on their grid."""
+def _grid(activation: Tensor, channels_last: bool) -> Tensor:
+    """Channels and rows and columns: of a map, or of tokens [b, prefix + side * side, c] on their grid."""
     if activation.ndim == 4:
-        return activation
+        return activation.permute(0, 3, 1, 2) if channels_last else activation
     side = int(activation.shape[1] ** 0.5)
     tokens = activation[:, activation.shape[1] - side * side :]
     return tokens.mT.unflatten(2, (side, side))

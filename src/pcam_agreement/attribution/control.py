@@ -36,4 +36,4 @@ def centre(
 def _fingerprint(network: torch.nn.Module) -> int:
     """A number that differs between networks whose last layer differs."""
     parameters = list(network.parameters())
-    return zlib.crc32(parameters[-1].detach().cpu().numpy().tobytes()) if parameters else 0
+    return zlib.crc32(parameters[-1].detach().float().cpu().numpy().tobytes()) if parameters else 0

@@ -15,7 +15,7 @@ from pcam_agreement.attribution.batches import Batch
 def main(args: Namespace) -> None:
     settings = params.load(args.params)
     explanation, method = settings.explain, names.named("method", args.method, dict(settings.method))
-    device = networks.device(settings.device)
+    device = networks.device(settings.device, explanation.devices)
     torch.use_deterministic_algorithms(True, warn_only=True)
     process = processes.join(device, explanation.devices, explanation.nodes)
     split = pcam.read(args.patches, "test")

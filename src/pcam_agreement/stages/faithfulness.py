@@ -25,8 +25,10 @@ def main(args: Namespace) -> None:
     rows = np.linspace(0, len(heatmaps.index) - 1, count).round().astype(int)
     index = heatmaps.index[rows]
     memory = resume.place() / "fastest.json"
-    # Forward passes only, as occlusion needs them; the network computes as it did when it was explained.
-    precision, size = explaining.fastest_setting(args.checkpoint, "occlusion", explanation, device, memory)
+    # The network computes as it did when it was explained; forward passes only, as occlusion needs them.
+    precision = heatmaps.settings["precision"]
+    as_explained = explanation.model_copy(update={"precision": precision})
+    _, size = explaining.fastest_setting(args.checkpoint, "occlusion", as_explained, device, memory)
     network, batch = networks.load(args.checkpoint, device, precision), Batch(size)
     says = np.flatnonzero(~heatmaps.constant[rows])
     results: dict[str, np.ndarray] = {}

@@ -1,5 +1,6 @@
 """Train one network: patches -> its best checkpoint and its history."""
 
+import hashlib
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -14,7 +15,10 @@ def main(args: Namespace) -> None:
     contents = args.patches / CONTENTS
     if not contents.exists():
         raise ValueError(f"{contents} is missing; run the fetch stage.")
-    work = resume.folder(f"train-{args.network}", network.model_dump_json(), settings.device, contents.read_text())
+    weights = Path(network.weights)
+    start = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+    identity = (network.model_dump_json(), settings.device, contents.read_text(), start)
+    work = resume.folder(f"train-{args.network}", *identity)
     train(network, settings.device, args.patches, args.checkpoint, args.history, work)
 
 
