@@ -162,13 +162,10 @@ def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame) -> list[st
     for reason, group in lacking.groupby("undefined", sort=False):
         for named, own in _alike(group.groupby("method", sort=False)["pair"].agg(", ".join)).items():
             limits.append(f"A is undefined for {named}{_under(own, summary)}: {reason}.")
-    weak = {
-        name: str(gap["architectures"]) for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None
-    }
-    for count, own in _alike(weak).items():
+    weak = {name: _why_not(gap) for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None}
+    for reason, own in _alike(weak).items():
         limits.append(
-            f"No correlation of performance and agreement could be significant{_under(own, summary)}: {count} "
-            "architectures are too few, or perform or agree all alike."
+            f"No correlation of performance and agreement could be significant{_under(own, summary)}: {reason}."
         )
     shown = strata[(strata["network_a"] == "all") & (strata["kind"] == "trained")]
     if shown["patches"].between(1, FEW_PATCHES - 1).any():
@@ -190,6 +187,11 @@ def _alike(values: Mapping[str, str] | pd.Series) -> dict[str, list[str]]:
     for name, value in values.items():
         found.setdefault(value, []).append(str(name))
     return found
+
+
+def _why_not(gap: dict) -> str:
+    few = gap["rho"] is not None or gap["architectures"] < 3
+    return f"{gap['architectures']} architectures {'are too few' if few else 'perform or agree all alike'}"
 
 
 def _under(methods: list[str], summary: dict) -> str:
