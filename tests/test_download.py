@@ -14,6 +14,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from pcam_agreement import download, params, pcam, transfer, zenodo
@@ -589,6 +591,26 @@ def test_files_that_are_on_disk_are_adopted(tmp_path: Path, publication) -> None
     zenodo.fetch_pcam(tmp_path / "patches", alone, published)
     assert {file.name: file.read_bytes() for file in (tmp_path / "patches").iterdir()} == plain
     assert (tmp_path / "patches" / "a.h5").samefile(tmp_path / "raw" / "a.h5")
+
+
+@pytest.mark.parametrize("options", [{"chunks": (3, 8, 8, 1), "compression": "gzip"}, {}], ids=["chunks", "one piece"])
+def test_a_file_in_chunks_is_written_in_one_piece_and_the_published_one_stays(tmp_path: Path, options: dict) -> None:
+    patches = np.random.default_rng(0).integers(0, 256, (zenodo.BLOCK + 7, 8, 8, 3), dtype=np.uint8)
+    raw, folder = tmp_path / "raw", tmp_path / "patches"
+    raw.mkdir()
+    folder.mkdir()
+    with h5py.File(raw / "x.h5", "w") as file:
+        file.create_dataset("x", data=patches, **options)
+    content = (raw / "x.h5").read_bytes()
+    published = {"x.h5": pcam.Published(None, "", hashlib.md5(content).hexdigest())}
+    zenodo.fetch_pcam(folder, params.PCam(mirrors=[], directory=str(raw)), published)
+    assert (raw / "x.h5").read_bytes() == content
+    assert (folder / "x.h5").samefile(raw / "x.h5") == (options == {})
+    assert [file.name for file in folder.iterdir()] == ["x.h5"]
+    with h5py.File(folder / "x.h5") as file:
+        assert file["x"].chunks is None
+        assert file["x"].id.get_offset() is not None
+        np.testing.assert_array_equal(file["x"], patches)
 
 
 def test_an_adopted_file_on_another_disk_is_copied(tmp_path: Path, publication) -> None:

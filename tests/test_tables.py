@@ -66,6 +66,9 @@ def test_a_gap_is_that_of_architectures_and_twins_stand_for_one(networks):
     (row,) = tables.gap_table(pairs, networks, aurocs).to_dict("records")
     assert (row["measure"], row["agreement"]) == ("excess", pytest.approx(trained["excess"].mean()))
     assert tables.gap_test(pd.DataFrame([row]), 0)["p"] is None  # two architectures have one pair
+    slower = {**networks, "resnet34_twin": networks["resnet34_twin"].model_copy(update={"lr": 1e-5})}
+    (row,) = tables.gap_table(table_of("lime", slower), slower, aurocs).to_dict("records")
+    assert (row["network_a"], row["network_b"], row["auroc_gap"]) == ("resnet34", "densenet121", pytest.approx(0.13))
 
 
 def test_the_curve_is_a_mean_over_patches_at_each_fraction(networks):

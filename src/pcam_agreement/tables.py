@@ -111,21 +111,23 @@ def row_means(values: np.ndarray) -> np.ndarray:
 def gap_table(pairs: pd.DataFrame, networks: dict[str, Network], aurocs: dict[str, float]) -> pd.DataFrame:
     """One row a pair of architectures of one method: how far apart they perform and how much they agree.
 
-    Networks that differ in the seed only stand for one architecture, named by the first of them; a row is the mean
-    over its pairs (low and high: of the ends of their intervals). agreement: normalised where all pairs of trained
+    Trained networks of one architecture that learn the same stand for it, named by the first of them, also where they
+    differ in more than the seed: Mantel's test exchanges architectures. A row is the mean over its pairs (low and high:
+    of the ends of their intervals). agreement: normalised where all pairs of trained
     networks have it, else excess (column `measure`).
     """
     trained = pairs[pairs["kind"] == "trained"]
     measure = "normalised" if trained["normalised"].notna().all() else "excess"
-    first = {
-        name: next(other for other in networks if other == name or pair_kind(networks[other], own) == "ceiling")
-        for name, own in networks.items()
-    }
+    first: dict[tuple[str, str], str] = {}
+    stands: dict[str, str] = {}
+    for name, own in networks.items():
+        if own.epochs:
+            stands[name] = first.setdefault((own.architecture, own.label), name)
     rows = [
         {
             "method": row["method"],
-            "network_a": first[row["network_a"]],
-            "network_b": first[row["network_b"]],
+            "network_a": stands[row["network_a"]],
+            "network_b": stands[row["network_b"]],
             "auroc_gap": abs(aurocs[row["network_a"]] - aurocs[row["network_b"]]),
             "agreement": row[measure],
             "low": row[f"{measure}_low"],
@@ -133,6 +135,7 @@ def gap_table(pairs: pd.DataFrame, networks: dict[str, Network], aurocs: dict[st
             "measure": measure,
         }
         for row in trained.to_dict("records")
+        if stands[row["network_a"]] != stands[row["network_b"]]
     ]
     columns = ["method", "network_a", "network_b", "measure"]
     table = pd.DataFrame(rows, columns=[*columns[:3], "auroc_gap", "agreement", "low", "high", "measure"])
