@@ -27,7 +27,8 @@ def main(args: Namespace) -> None:
     )
     split = pcam.read(args.data / "patches", "test")
     outside = (split.meta["tumor_patch"].astype(bool) & ~split.meta["center_tumor_patch"].astype(bool)).to_numpy()
-    fraction, ties, draws = (getattr(settings.agreement, name) for name in ("top_fraction", "ties", "bootstrap"))
+    chosen = settings.agreement
+    fraction, ties, draws = chosen.top_fraction, chosen.ties, chosen.bootstrap
     aurocs = {name: found[name]["auroc"] for name in networks}
     parts: dict[str, list[pd.DataFrame]] = {}
     estimates, tests = {}, {}
