@@ -237,6 +237,13 @@ def test_a_checkpoint_that_is_missing_foreign_or_cut_is_one_sentence(tmp_path):
         networks.load(path, CPU)
 
 
+def test_a_network_that_is_looked_at_computes_in_32_bits_on_a_gpu_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    networks.save(ready("timm/resnet10t"), tmp_path / "a.safetensors")
+    networks.load(tmp_path / "a.safetensors", CPU)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_checkpoint_states_its_architecture_and_holds_tensors_only(tmp_path):
     networks.save(ready("timm/resnet10t"), tmp_path / "a.safetensors")
     with networks.safe_open(tmp_path / "a.safetensors", "pt") as file:
