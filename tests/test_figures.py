@@ -16,12 +16,12 @@ RUNS = {
 }
 
 
-def figures(run):
+def figures(run, chance=1 / 7):
     tables = run.tables
     order = similar_order(tables["agreement"], list(run.networks))
     return {
-        "agreement": pairs.agreement_matrices(tables["agreement"], order, 0.25, 1 / 7),
-        "intervals": pairs.agreement_intervals(tables["agreement"], 1 / 7),
+        "agreement": pairs.agreement_matrices(tables["agreement"], order, 0.25, chance),
+        "intervals": pairs.agreement_intervals(tables["agreement"], chance),
         "normalised": pairs.normalised_intervals(tables["agreement"]),
         "curve": trends.curves(tables["curve"]),
         "strata": trends.strata_means(tables["strata"]),
@@ -41,6 +41,15 @@ def test_all_figures_are_drawn_of_any_run(settings, tmp_path, name):
     for title, figure in figures(run).items():
         panels.save(figure, tmp_path / f"{title}.png", dpi=50)
         assert np.ptp(np.asarray(Image.open(tmp_path / f"{title}.png").convert("L"))) > 100
+
+
+def test_masks_of_different_areas_are_drawn_without_chance(settings, tmp_path):
+    run = made_up.make({name: settings.network[name] for name in RUNS["five"]})
+    run.tables["curve"][["kappa", "chance"]] = np.nan
+    for title, figure in figures(run, np.nan).items():
+        panels.save(figure, tmp_path / f"{title}.png", dpi=50)
+        assert "nan" not in " ".join(words(figure))
+    assert "random masks" not in " ".join(words(figures(run, np.nan)["agreement"]))
 
 
 def test_a_cell_says_iou_interval_and_null(settings):

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from pcam_agreement import inference, networks, params, pcam, scores, store
+from pcam_agreement.stages import train as train_stage
 from pcam_agreement.training import Learner, learnt_labels, train
 
 CPU = torch.device("cpu")
@@ -113,6 +116,19 @@ def test_processes_without_a_validation_batch_are_refused_before_training(networ
     settings = network.model_copy(update={"devices": 9, "batch_size": 32, "fraction": 1.0})
     with pytest.raises(ValueError, match=r"a batch of 32 patches of valid for each of 9 processes, found \d+ patches"):
         fit(settings, dataset, tmp_path)
+
+
+def test_other_bytes_in_the_weights_to_start_from_are_another_training(raw, dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCAM_AGREEMENT_WORK", str(tmp_path / "work"))
+    raw["network"]["alexnet"].update(weights=str(tmp_path / "weights.pth"), fraction=1e-6)
+    YAML().dump(raw, tmp_path / "params.yaml")
+    paths = {"params": tmp_path / "params.yaml", "patches": dataset}
+    args = Namespace(network="alexnet", checkpoint=tmp_path / "a.safetensors", history=tmp_path / "history", **paths)
+    for content in (b"one", b"other", b"one"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        with pytest.raises(ValueError, match="2 patches or more to train on"):
+            train_stage.main(args)
+    assert len(list((tmp_path / "work").iterdir())) == 2
 
 
 def test_a_last_batch_of_one_patch_is_no_trouble(network, dataset, tmp_path):

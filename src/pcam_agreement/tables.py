@@ -113,8 +113,8 @@ def gap_table(pairs: pd.DataFrame, networks: dict[str, Network], aurocs: dict[st
 
     Trained networks of one architecture that learn the same stand for it, named by the first of them, also where they
     differ in more than the seed: Mantel's test exchanges architectures. A row is the mean over its pairs (low and high:
-    of the ends of their intervals). agreement: normalised where all pairs of trained
-    networks have it, else excess (column `measure`).
+    of the ends of their intervals). agreement: normalised where all pairs of trained networks have it, else excess
+    (column `measure`).
     """
     trained = pairs[pairs["kind"] == "trained"]
     measure = "normalised" if trained["normalised"].notna().all() else "excess"

@@ -167,6 +167,7 @@ function sentence(run, row, measure) {
 
 /** All that is known of a pair, in the digits of plots/agreement.csv. */
 function pairInWords(run, row) {
+  const { chance } = run.summary.agreement[row.method];
   const facts = [
     [
       "IoU",
@@ -178,7 +179,7 @@ function pairInWords(run, row) {
         ? "none: no other patch of the label on another slide"
         : `${row.null}, ${interval(row, "null")}: the same two networks on different patches`,
     ],
-    ["chance", `${run.summary.agreement[row.method].chance ?? "none, as the areas of masks differ"}: two random masks`],
+    ["chance", chance === null ? "none: the areas of masks differ" : `${chance}: two random masks`],
     ["ceiling", ceilingInWords(run, row)],
     ["A", normalisedInWords(row)],
     [
