@@ -19,8 +19,13 @@ SIDE = pcam.PATCH
 NEVER = 2  # the row of a patch of which the first network's heatmap says nothing, whatever the method
 
 
-def write(folder: Path, raw: dict, patches: int = 24, slides: int = 4, masks: bool = True) -> None:
-    """Patches, heatmaps, predictions, agreement, tables and answer, where the stages would have written them."""
+def write(
+    folder: Path, raw: dict, patches: int = 24, slides: int = 4, masks: bool = True, silent: str | None = None
+) -> None:
+    """Patches, heatmaps, predictions, agreement, tables and answer, where the stages would have written them.
+
+    silent: a network whose heatmaps say nothing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     YAML().dump(raw, folder / "params.yaml")
     settings, data = params.check(raw), folder / "data"
@@ -29,7 +34,8 @@ def write(folder: Path, raw: dict, patches: int = 24, slides: int = 4, masks: bo
     index = np.arange(1, patches)  # all but the first
     for row, (method, network) in enumerate(product(settings.methods, networks)):
         path = data / "heatmaps" / method / f"{network}.h5"
-        _heatmaps(path, method, index, np.random.default_rng([row, 7]), network == settings.networks[0])
+        zero = slice(None) if network == silent else [NEVER] if network == settings.networks[0] else []
+        _heatmaps(path, method, index, np.random.default_rng([row, 7]), zero)
     for method in settings.methods:
         files = {"patches": data / "patches", "heatmaps": data / "heatmaps" / method}
         agreement = data / "agreement" / f"{method}.h5"
@@ -68,8 +74,8 @@ def _patches(folder: Path, count: int, slides: int, masks: bool) -> pcam.Split:
     return pcam.read(folder, "test")
 
 
-def _heatmaps(path: Path, method: str, index: np.ndarray, random: np.random.Generator, first: bool) -> None:
-    """Noise within a blob, or where the method has superpixels, one value a square; one map of zeros."""
+def _heatmaps(path: Path, method: str, index: np.ndarray, random: np.random.Generator, zero: slice | list) -> None:
+    """Noise within a blob, or where the method has superpixels, one value a square; some maps of zeros."""
     n, away = len(index), np.arange(SIDE)
     blob = np.exp(-((away - random.uniform(30, 66, (n, 1))) ** 2) / 900)
     maps = blob[:, :, None] * blob[:, None, ::-1] + 0.05
@@ -79,8 +85,7 @@ def _heatmaps(path: Path, method: str, index: np.ndarray, random: np.random.Gene
     else:
         maps = maps * random.exponential(1, maps.shape)
         diagnostics = {"completeness_error": random.random(n).astype(np.float32)}
-    if first:
-        maps[NEVER] = 0
+    maps[zero] = 0
     maps, constant = heatmap.normalise(maps)
     chunk = {"index": index, "heatmaps": maps.astype(np.float16), "logits": np.zeros(n, np.float32), **diagnostics}
     chunk |= {"constant": constant, "nonfinite": np.zeros(n, bool), "unconverged": np.arange(n) % 5 == 4}

@@ -485,11 +485,57 @@ def test_back_goes_to_the_view_before(run, tab):
     assert tab.locator("#answer").is_visible()
 
 
+def test_a_view_that_a_link_leads_to_begins_at_its_top_and_the_grid_at_the_patch_that_was_open(run, tab):
+    tab.set_viewport_size({"width": 400, "height": 800})
+    look(tab, run)
+    where = "[scrollY, document.activeElement.id]"
+    tab.locator("#matrices .cell").last.click()
+    shown(tab)
+    assert tab.evaluate(where) == [0, "patches"]
+    tab.locator(".card").nth(15).click()
+    shown(tab)
+    opened = tab.evaluate("new URLSearchParams(location.hash).get('patch')")
+    assert tab.evaluate(where) == [0, "patch"]
+    tab.get_by_role("link", name="all patches").click()
+    shown(tab)
+    assert tab.evaluate("document.activeElement.id") == f"card-{opened}"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().top") < 800
+    depth = tab.evaluate("scrollY")
+    tab.keyboard.press("Enter")
+    shown(tab)
+    tab.go_back()
+    shown(tab)
+    assert tab.evaluate("scrollY") == pytest.approx(depth, abs=5)
+
+
+def test_a_cell_opens_all_patches_of_its_pair_whatever_was_chosen_before(run, both, tab):
+    look(tab, run, view="patches", label="tumour", quarter="4", right="a", sort="high")
+    tab.get_by_role("link", name="The answer").click()
+    for place in ("#matrices .cell", "#gaps svg a"):
+        tab.locator(place).first.click()
+        shown(tab)
+        assert tab.locator("#count").inner_text().startswith("23 of 23 patches")
+        tab.go_back()
+        shown(tab)
+    look(tab, both, top=FRACTION)
+    tab.locator(".matrix").nth(1).locator(".cell").first.click()
+    shown(tab)
+    said = tab.locator(".card").first.locator("strong").inner_text()
+    tab.locator(".card").first.click()
+    shown(tab)
+    assert f"{said} of the 10 %" in tab.locator("#overlap").inner_text()
+
+
 def test_a_link_that_asks_for_what_is_not_there_says_so(run, tab):
     look(tab, run, view="patch", patch="99999-nothing", method="occlusion")
     said = tab.locator("#notice").inner_text()
     assert "the patch “99999-nothing”, which is not here" in said
     assert "the method “occlusion”, which is not here" in said
+    odd = {"opacity": "900", "first": "0.constructor.resnet34", "a": "resnet34", "b": "resnet34"}
+    look(tab, run, view="patch", patch=key(run, 0), **odd)
+    said = tab.locator("#notice").inner_text()
+    for sentence in ("the opacity “900”, which is", "“0.constructor.resnet34”, which is", "“resnet34” twice"):
+        assert sentence in said
     assert tab.locator("#overlap").inner_text().startswith("IoU ")
 
 
@@ -559,6 +605,50 @@ def test_a_run_without_tumour_masks_says_so(other, tab):
     assert tab.locator("#maps .tumour").count() == 0
     look(tab, other, view="patches")
     assert tab.locator("#count").inner_text() == "5 of 5 patches (of 23 explained, evenly spaced)"
+
+
+def test_a_network_whose_heatmaps_say_nothing_has_no_number_and_nothing_is_made_up(run, tmp_path, tab):
+    raw = params_of(run)
+    raw["methods"], raw["networks"] = ["lime"], ["resnet34", "densenet121"]
+    made_up_run.write(tmp_path, raw, silent="densenet121")
+    made_up_run.build(tmp_path)
+    for measure in ("iou", "kappa", "excess", "normalised", "weighted_iou", "spearman"):
+        look(tab, tmp_path, measure=measure)
+        assert tab.locator("#matrices .cell").inner_text() == "undefined"
+        assert tab.locator("#matrices .scale").count() == 0
+        assert "Infinity" not in tab.locator("body").inner_text()
+        said = tab.locator("#matrices .cell").get_attribute("aria-label")
+        reason = "neither network has a twin" if measure == "normalised" else "no patch where both maps say something"
+        assert f"undefined: {reason}. IoU undefined" in said
+
+
+def test_a_measure_that_ties_leave_undefined_says_why(run, tmp_path, tab):
+    raw = params_of(run)
+    raw["methods"], raw["networks"], raw["agreement"]["ties"] = ["lime"], ["resnet34", "densenet121"], "all"
+    made_up_run.write(tmp_path, raw)
+    made_up_run.build(tmp_path)
+    look(tab, tmp_path, measure="kappa")
+    said = tab.locator("#matrices .cell").get_attribute("aria-label")
+    assert "undefined: the areas of masks differ. IoU 0." in said
+
+
+def test_a_method_that_one_of_two_runs_lacks_is_shown_of_the_other(run, other, tmp_path, tab):
+    raw = params_of(other)
+    raw["methods"] = ["saliency"]
+    made_up_run.write(tmp_path / "less", raw)
+    made_up_run.build(tmp_path / "less")
+    for name, one in (("run", tmp_path / "less"), ("other", run)):
+        shutil.copytree(one / "data" / "atlas" / "run", tmp_path / name)
+    page.write_page(tmp_path, {"run": "this run", "other": "more"}, [])
+    look(tab, tmp_path / "index.html")
+    assert "No setting differs between the runs." in tab.locator(".intro").inner_text()
+    choose(tab, "method", "lime")
+    assert tab.locator("#matrices .cell").count() == 10
+    assert tab.get_by_text("lime is not in this run.").count() == 2
+    tab.locator("#matrices .cell").first.click()
+    shown(tab)
+    assert tab.locator("section:not([hidden]) select[name=run]").input_value() == "1"
+    assert tab.locator("#notice").inner_text() == ""
 
 
 def test_a_run_of_one_slide_has_no_null_and_no_interval_and_says_so(run, tmp_path, tab):

@@ -148,20 +148,17 @@ def test_09_a_network_that_is_very_sure_still_has_a_heatmap(patches, settings, r
 
 
 def test_10_integrated_gradients_are_converged_or_say_that_they_are_not(patches, settings, resnet):
-    # The ReLU network bends often; 256 nodes stand for the integral.
     score = make_score(resnet, resnet(patches[:4]), "tumour", "logit")
     found = {}
-    for nodes, tolerance in ((256, 1e9), (20, 1e9), (4, 0.02)):
-        chosen = settings.method.integrated_gradients.model_copy(
-            update={"nodes": nodes, "max_nodes": 256, "tolerance": tolerance}
-        )
+    for nodes, most in ((256, 256), (4, 32)):
+        chosen = settings.method.integrated_gradients.model_copy(update={"nodes": nodes, "max_nodes": most})
         found[nodes] = METHODS["integrated_gradients"](score, patches[:4], SEEDS, chosen, Batch(64))
     attribution, diagnostics = found[4]
     exact = heatmap.top_mask(np.abs(found[256][0].sum(1)).reshape(4, -1).numpy(), 0.25)
     ours = heatmap.top_mask(np.abs(attribution.sum(1)).reshape(4, -1).numpy(), 0.25)
     wrong = path.quadrature("right", 20)
-    assert (diagnostics["completeness_error"] <= 0.02).all() or diagnostics["unconverged"].any()
-    assert (agreement.overlap(ours, exact) > 0.7).all()  # the seed's reached 0.59
+    assert ((diagnostics["stability"] >= 0.9) | diagnostics["unconverged"].bool()).all()
+    assert (agreement.overlap(ours, exact) > 0.85).all()  # the seed's reached 0.59
     assert wrong[0][-1] == 1  # the right sum leans to the patch's own gradient
     assert (path.baseline(patches, settings.method.integrated_gradients.baseline) == 1).all()
 

@@ -131,7 +131,7 @@ class SmoothGrad(Method):
 
 class IntegratedGradients(Method):
     baseline: Baseline
-    rule: Literal["adaptive", "gauss_legendre", "right"]
+    rule: Literal["auto", "gauss_legendre", "right"]
     nodes: Count
     max_nodes: Count
     tolerance: Annotated[float, Field(gt=0)]

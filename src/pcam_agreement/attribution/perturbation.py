@@ -21,8 +21,8 @@ def occlusion(
     last window of a row or column is moved inside, so that every pixel is covered.
     """
     n, height, width = len(patches), *patches.shape[2:]
-    windows = _windows(height, width, settings.window, settings.stride).to(patches.device)  # [w, h, w]
-    mean = patches.mean((2, 3), keepdim=True)
+    windows = _windows(height, width, settings.window, settings.stride).to(patches.device)
+    mean = patches.mean((2, 3), keepdim=True).flatten(2)
     whole, hidden = patches.new_zeros(n), patches.new_zeros(n, len(windows))
 
     def look(rows: Tensor) -> None:
@@ -31,24 +31,24 @@ def occlusion(
 
     def hide(part: Tensor) -> None:
         row, window = part // len(windows), part % len(windows)
+        inputs = patches[row]
+        where = windows[window, None].expand(-1, inputs.shape[1], -1)
+        inputs.flatten(2).scatter_(2, where, mean[row].expand(-1, -1, where.shape[2]))
         with torch.no_grad():
-            inputs = torch.where(windows[window, None], mean[row], patches[row])
             hidden[row, window] = score(inputs, row).to(hidden.dtype)
 
     batch.each(n, patches.device, look)
     batch.each(n * len(windows), patches.device, hide)
-    covers = windows.flatten(1).to(patches.dtype)
+    covers = patches.new_zeros(len(windows), height * width).scatter_(1, windows, 1)
     loss = (whole[:, None] - hidden) @ (covers / covers.sum(0))
     return loss.view(n, 1, height, width), {}
 
 
 def _windows(height: int, width: int, side: int, stride: int) -> Tensor:
-    """Which pixels each window covers, bool [w, h, w]."""
+    """The pixels that each window covers, their numbers in the flat patch: [w, side * side]."""
+    pixels = torch.arange(height * width).view(height, width)
     tops, lefts = ([*range(0, length - side, stride), length - side] for length in (height, width))
-    windows = torch.zeros(len(tops) * len(lefts), height, width, dtype=torch.bool)
-    for number, (top, left) in enumerate((top, left) for top in tops for left in lefts):
-        windows[number, top : top + side, left : left + side] = True
-    return windows
+    return torch.stack([pixels[top : top + side, left : left + side].flatten() for top in tops for left in lefts])
 
 
 def superpixel_scores(score: Score, patches: Tensor, rows: Tensor, labels: Tensor, z: Tensor, batch: Batch) -> Tensor:

@@ -11,9 +11,10 @@ const MEASURES = {
 };
 
 function renderAnswer(state) {
+  const methods = new Set(atlas.runs.flatMap((run) => Object.keys(run.methods)));
   fill(
     document.getElementById("answer-controls"),
-    choice(state, "method", "method", named(Object.keys(atlas.runs[Number(state.run)].methods))),
+    choice(state, "method", "method", named([...methods])),
     choice(state, "measure", "measure", MEASURES),
   );
   const runs = atlas.runs.map((run, number) => ({ run, number: String(number) }));
@@ -42,13 +43,15 @@ function orderOf(run) {
   return [...all].filter((network) => run.networks.includes(network));
 }
 
-/** The range of the colours: what would be found if nothing was shared, and the highest of all runs and methods. */
+/** The range of the colours: what would be found if nothing was shared, and the highest of all runs and methods.
+ *  Null where no pair has a number. */
 function colourRange(measure) {
   const rows = atlas.runs.flatMap((run) => run.tables.agreement);
   const values = rows
     .map((row) => row[measure])
     .filter((text) => text !== "")
     .map(Number);
+  if (values.length === 0) return null;
   const chance = Math.min(
     ...atlas.runs.flatMap((run) => Object.values(run.summary.agreement).map((own) => own.chance)),
   );
@@ -58,15 +61,15 @@ function colourRange(measure) {
 
 function matrix(state, { run, number }) {
   const { method, measure } = state;
-  const [low, high] = colourRange(measure);
-  if (!run.methods[method]) return element("p", { class: "missing" }, `${run.name}: ${method} is not in this run.`);
+  const range = colourRange(measure);
+  if (!run.methods[method]) return notIn(run, method);
   const order = orderOf(run);
-  const details = element("div", { class: "details", role: "status" });
+  const details = element("div", { class: "details" });
   const explain = (row) => details.replaceChildren(...pairInWords(run, row));
   const cell = (a, b) => {
     const row = pairRow(run, method, a, b);
-    const share = row[measure] === "" ? null : (Number(row[measure]) - low) / (high - low);
-    const address = link(state, { view: "patches", run: number, a: row.network_a, b: row.network_b, sort: "low" });
+    const share = row[measure] === "" ? null : (Number(row[measure]) - range[0]) / (range[1] - range[0]);
+    const address = link(state, { ...ALL_PATCHES, view: "patches", run: number, a: row.network_a, b: row.network_b });
     const style = share === null ? "" : shade(share);
     return element(
       "td",
@@ -101,24 +104,28 @@ function matrix(state, { run, number }) {
   const title = atlas.runs.length > 1 ? `${run.name}: ` : "";
   return element(
     "figure",
-    { class: "matrix" },
+    { class: order.length > 6 ? "matrix many" : "matrix" },
     element("figcaption", {}, `${title}${MEASURES[measure]}, ${method}: ${run.methods[method]}.`),
     element(
       "div",
       { class: "scroll" },
       element("table", {}, element("thead", {}, element("tr", {}, element("td"), heads)), element("tbody", {}, rows)),
     ),
-    scale(low, high),
+    range ? scale(measure, ...range) : null,
     details,
   );
 }
 
-function scale(low, high) {
+function notIn(run, method) {
+  return element("p", { class: "missing" }, `${method} is not in ${run.name}.`);
+}
+
+function scale(measure, low, high) {
   const stops = VIRIDIS.map((_, place) => `rgb(${colour(place / (VIRIDIS.length - 1))})`);
   return element(
     "p",
     { class: "scale" },
-    low.toFixed(2),
+    low.toFixed(2) + (measure === "iou" ? " (chance)" : ""),
     element("span", { class: "bar", style: `background:linear-gradient(to right, ${stops.join(", ")})` }),
     high.toFixed(2),
     element("span", { class: "key ceiling" }, "ceiling: one network, two seeds"),
@@ -148,16 +155,22 @@ function ceilingInWords(run, row) {
     : "none: neither network was trained again from another seed";
 }
 
+/** Why a pair has no number of a measure. */
+function whyUndefined(row, measure) {
+  if (measure === "normalised") return row.undefined || "no reason given";
+  if (row.iou === "") return "no patch where both maps say something";
+  return { kappa: "the areas of masks differ", excess: "no null" }[measure] ?? "no patch where it is a number";
+}
+
 function normalisedInWords(row) {
   return row.normalised === ""
-    ? `undefined: ${row.undefined || "no reason given"}`
+    ? `undefined: ${whyUndefined(row, "normalised")}`
     : `${row.normalised}, ${interval(row, "normalised")}`;
 }
 
 /** A cell in one sentence, for those who hear it. */
 function sentence(run, row, measure) {
-  const value =
-    row[measure] === "" ? `undefined: ${row.undefined || "no patch where both maps say something"}` : row[measure];
+  const value = row[measure] === "" ? `undefined: ${whyUndefined(row, measure)}` : row[measure];
   return (
     `${row.network_a} and ${row.network_b}, ${KINDS[row.kind]}: ${MEASURES[measure]} ${value}. ` +
     `IoU ${row.iou || "undefined"}, ` +
@@ -171,7 +184,7 @@ function pairInWords(run, row) {
   const facts = [
     [
       "IoU",
-      row.iou === "" ? "undefined: no patch where both maps say something" : `${row.iou}, ${interval(row, "iou")}`,
+      row.iou === "" ? `undefined: ${whyUndefined(row, "iou")}` : `${row.iou}, ${interval(row, "iou")}`,
     ],
     [
       "null",

@@ -61,7 +61,9 @@ function pairTable(state, shown, top) {
   const run = atlas.runs[number];
   if (!shown[number]) return element("p");
   const order = orderOf(run);
-  const chosen = new Set(comparedMaps(state).map((map) => map.network));
+  const both = comparedMaps(state);
+  const here = both.every((map) => map.run === number && map.method === method);
+  const chosen = new Set(here ? both.map((map) => map.network) : []);
   const masks = Object.fromEntries(
     run.networks.map((network) => [network, maskIn(state, shown, { run: number, method, network }, top)]),
   );
@@ -88,7 +90,7 @@ function pairTable(state, shown, top) {
   };
   return element(
     "figure",
-    { class: "matrix" },
+    { class: order.length > 4 ? "matrix many" : "matrix" },
     element("figcaption", {}, `IoU of every pair on this patch, ${method}, at ${percent(top)} (colours from 0 to 1)`),
     element(
       "table",

@@ -5,6 +5,7 @@ const GAP = { width: 420, height: 280, left: 56, right: 16, top: 14, bottom: 44 
 
 /** One point a pair of architectures: how far apart they perform, and how much they agree. */
 function gapPlot(state, { run, number }) {
+  if (!run.methods[state.method]) return element("figure", { class: "gap" }, notIn(run, state.method));
   const rows = run.tables.gaps.filter((row) => row.method === state.method && row.agreement !== "");
   const test = run.summary.auroc_gap[state.method];
   const title = `${atlas.runs.length > 1 ? `${run.name}: ` : ""}Do networks that perform alike agree more? `;
@@ -22,18 +23,29 @@ function gapPlot(state, { run, number }) {
   const x = (value) => GAP.left + (value / right) * (GAP.width - GAP.left - GAP.right);
   const y = (value) =>
     GAP.height - GAP.bottom - ((value - bottom) / (top - bottom)) * (GAP.height - GAP.top - GAP.bottom);
+  const status = element("p", { class: "hint", role: "status" });
+  const name = (row) => `${row.network_a} ~ ${row.network_b}`;
+  const intervals = rows.map((row, place) => {
+    const { x: gap, ends } = numbers[place];
+    return row.low === ""
+      ? null
+      : element("svg:line", { x1: x(gap), x2: x(gap), y1: y(ends[0]), y2: y(ends[2]), class: "interval" });
+  });
+  const labels = labelPlaces(numbers.map(({ x: gap, ends }) => [x(gap), y(ends[1])]));
   const marks = rows.map((row, place) => {
     const { x: gap, ends } = numbers[place];
     const said =
-      `${row.network_a} ~ ${row.network_b}: gap in AUROC ${row.auroc_gap}, ${words} ${row.agreement}` +
+      `${name(row)}: gap in AUROC ${row.auroc_gap}, ${words} ${row.agreement}` +
       (row.low === "" ? ", no interval" : `, 95 % interval ${row.low} to ${row.high}`);
     return element(
       "svg:a",
-      { href: link(state, { view: "patches", run: number, a: row.network_a, b: row.network_b }), "aria-label": said },
+      {
+        href: link(state, { ...ALL_PATCHES, view: "patches", run: number, a: row.network_a, b: row.network_b }),
+        "aria-label": said,
+        focus: () => status.replaceChildren(said),
+        mouseenter: () => status.replaceChildren(said),
+      },
       element("svg:title", {}, said),
-      row.low === ""
-        ? null
-        : element("svg:line", { x1: x(gap), x2: x(gap), y1: y(ends[0]), y2: y(ends[2]), class: "interval" }),
       element("svg:circle", { cx: x(gap), cy: y(ends[1]), r: 5 }),
       rows.length > 10
         ? null
@@ -41,10 +53,10 @@ function gapPlot(state, { run, number }) {
             "svg:text",
             {
               x: x(gap) + (gap > right / 2 ? -8 : 8),
-              y: y(ends[1]) + 4,
+              y: labels[place] + 4,
               "text-anchor": gap > right / 2 ? "end" : "start",
             },
-            `${row.network_a} ~ ${row.network_b}`,
+            name(row),
           ),
     );
   });
@@ -54,7 +66,7 @@ function gapPlot(state, { run, number }) {
       : `Rank correlation ${test.rho}, p = ${test.p} over ${test.architectures} architectures` +
         (test.critical_rho === null
           ? ", which are too few for any to be significant."
-          : `; only ${test.critical_rho} or more would be significant.`);
+          : `; only beyond ±${test.critical_rho} would it be significant.`);
   return element(
     "figure",
     { class: "gap" },
@@ -85,9 +97,24 @@ function gapPlot(state, { run, number }) {
         { x: 12, y: GAP.height / 2 - 10, "text-anchor": "middle", transform: `rotate(-90 12 ${GAP.height / 2 - 10})` },
         words,
       ),
+      intervals,
       marks,
     ),
+    status,
   );
+}
+
+/** The heights of labels beside points [x, y]: those of the points, moved down where two would lie on each other. */
+function labelPlaces(points) {
+  const heights = points.map(([, height]) => height);
+  const order = heights.map((_, place) => place).sort((one, other) => heights[one] - heights[other]);
+  order.forEach((place, rank) => {
+    for (const before of order.slice(0, rank)) {
+      if (Math.abs(points[before][0] - points[place][0]) < 150)
+        heights[place] = Math.max(heights[place], heights[before] + 12);
+    }
+  });
+  return heights;
 }
 
 /** Four to eight round values in a range. */

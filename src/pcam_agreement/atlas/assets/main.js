@@ -7,6 +7,24 @@ function notice(sentences) {
   document.getElementById("notice").textContent = sentences.join(" ");
 }
 
+let shownView = null;
+let followed = false; // a link of the page: the browser itself takes its Back and Forward to where they were
+
+document.addEventListener("click", (event) => {
+  followed = Boolean(event.target.closest?.('a[href^="#"]'));
+});
+
+/** A view that a link leads to begins at its top; the grid, at the patch that was open. */
+function arrive(state) {
+  const other = followed && state.view !== shownView;
+  shownView = state.view;
+  followed = false;
+  if (!other) return;
+  const card = state.view === "patches" ? document.getElementById(`card-${state.patch}`) : null;
+  if (!card) scrollTo(0, 0);
+  (card ?? document.getElementById(state.view)).focus({ preventScroll: !card });
+}
+
 async function render() {
   const { state, run, notices } = readState();
   state.address = location.hash;
@@ -23,7 +41,9 @@ async function render() {
   }
   try {
     await VIEWS[state.view](state, run);
-    if (location.hash === state.address) document.body.dataset.shown = location.hash;
+    if (location.hash !== state.address) return;
+    arrive(state);
+    document.body.dataset.shown = location.hash;
   } catch (error) {
     notice([error.message]);
     throw error;

@@ -89,5 +89,5 @@ function patchInWords(patch) {
 const STATES = {
   constant: "constant: the map says nothing about where, and is left out of every mean",
   nonfinite: "not finite: the map or the logit is not a number, and is left out of every mean",
-  unconverged: "not converged: more steps or draws would still change the map",
+  unconverged: "not converged: more steps or draws may still change the map, or were not tried",
 };

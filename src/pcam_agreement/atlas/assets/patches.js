@@ -71,7 +71,7 @@ function renderPatches(state, run) {
           "run",
           "run",
           atlas.runs.map((own) => own.name),
-          away,
+          { ...away, top: "" },
         )
       : null,
     choice(state, "method", "method", named(Object.keys(run.methods)), away),

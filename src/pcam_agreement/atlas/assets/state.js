@@ -84,6 +84,14 @@ const DEFAULTS = {
   tumour: "1",
 };
 
+/** Of a link to the patches of a pair: none is left out, and nothing is as somebody chose it elsewhere. */
+const ALL_PATCHES = Object.fromEntries(
+  ["label", "right", "slide", "quarter", "outside", "sort", "top", "patch", "first", "second"].map((name) => [
+    name,
+    DEFAULTS[name],
+  ]),
+);
+
 /** The state that a link asks for; what is not there is replaced, and a sentence says so. */
 function readState() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
@@ -102,9 +110,13 @@ function readState() {
     "the run",
   );
   const run = atlas.runs[Number(state.run)];
-  expect("method", Object.keys(run.methods), Object.keys(run.methods)[0], "the method");
+  // The answer shows all runs, and a method of any of them.
+  const methods = (state.view === "answer" ? atlas.runs : [run]).flatMap((own) => Object.keys(own.methods));
+  expect("method", methods, methods[0], "the method");
   expect("measure", Object.keys(MEASURES), "iou", "the measure");
   const pair = firstPair(run);
+  if (asked.a && asked.a === asked.b) notices.push(`The link asks for “${asked.a}” twice.`);
+  if (asked.a === asked.b) state.b = "";
   expect(
     "a",
     run.networks,
@@ -120,6 +132,10 @@ function readState() {
   for (const [name, choices] of Object.entries(CHOICES)) expect(name, Object.keys(choices), DEFAULTS[name], name);
   expect("slide", ["all", ...slides(run)], "all", "the slide");
   expect("top", fractions().map(String), String(nearest(fractions(), run.fraction)), "the top fraction");
+  if (!(/^\d+$/.test(state.opacity) && Number(state.opacity) <= 100)) {
+    notices.push(`The link asks for the opacity “${state.opacity}”, which is not here.`);
+    state.opacity = DEFAULTS.opacity;
+  }
   if (state.view === "patch")
     expect(
       "patch",
@@ -161,7 +177,7 @@ function mapName({ run, method, network }) {
 function readMap(name) {
   const [run, method, network] = name.split(".");
   const own = atlas.runs[Number(run)];
-  return own && own.methods[method] && own.networks.includes(network) ? { run: Number(run), method, network } : null;
+  return own && Object.hasOwn(own.methods, method) && own.networks.includes(network) ? { run: Number(run), method, network } : null;
 }
 
 /** The two heatmaps that are laid over each other: those chosen, else the pair's. */
