@@ -80,10 +80,10 @@ def main() -> None:
             results[method][name] = {"passes": count, "seconds": round(spent, 2)}
             if not args.json:
                 print(f"{method:22} {name:12} {count:6} a patch, {spent:7.2f} s", flush=True)
-        faster = min(found["seconds"] for name, found in results[method].items() if not name.startswith("ours"))
+        others = [found["seconds"] for name, found in results[method].items() if not name.startswith("ours")]
         for name, found in results[method].items():
-            if name.startswith("ours"):
-                found["over_faster"] = round(found["seconds"] / faster, 3)
+            if name.startswith("ours") and others:
+                found["over_faster"] = round(found["seconds"] / min(others), 3)
                 if not args.json:
                     print(f"{method:22} {name} over the faster of the others: {found['over_faster']}", flush=True)
     if args.json:
