@@ -111,9 +111,10 @@ def test_integrated_gradients_whose_nodes_are_not_doubled_are_not_known_to_be_co
 
 @pytest.mark.parametrize("rule", ["auto", "gauss_legendre"])
 def test_the_stability_that_is_stated_is_the_one_that_the_converged_mask_shows(rule, patches, settings, resnet):
+    patches = patches[:5]
     change = {"rule": rule, "nodes": 8, "max_nodes": 16, "tolerance": 1e-9}
     found, diagnostics = run("integrated_gradients", resnet, patches, settings, 64, **change)
-    exact, _ = run("integrated_gradients", resnet, patches, settings, 64, nodes=256, max_nodes=256)
+    exact, _ = run("integrated_gradients", resnet, patches, settings, 64, nodes=160, max_nodes=160)
     masks = [heatmap.top_mask(maps.sum(1).abs().flatten(1).numpy(), 0.25) for maps in (found, exact)]
     shown = agreement.overlap(*masks)
     np.testing.assert_allclose(diagnostics["stability"], shown, atol=0.1)
@@ -193,9 +194,9 @@ def test_pieces_add_up_to_the_change_of_the_score_or_the_network_is_known_to_be_
 def test_pieces_come_closer_to_the_mask_of_the_integral_than_as_many_nodes_and_to_the_integral(
     patches, settings, resnet
 ):
-    resnet, patches = precise(resnet, patches[:4])
+    resnet, patches = precise(resnet, patches[:3])
     found = {}
-    for rule, nodes in (("gauss_legendre", 16), ("auto", 16), ("auto", 128), ("gauss_legendre", 1024)):
+    for rule, nodes in (("gauss_legendre", 16), ("auto", 16), ("auto", 128), ("gauss_legendre", 400)):
         change = {"rule": rule, "nodes": nodes, "max_nodes": nodes}
         found[rule, nodes] = run("integrated_gradients", resnet, patches, settings, 64, **change)[0]
     nodes, few, _, exact = (heatmap.top_mask(one.sum(1).abs().flatten(1).numpy(), 0.25) for one in found.values())

@@ -124,7 +124,7 @@ def _mean_slope(
         points = torch.arange(int(part[0]) + path.start, int(part[-1]) + path.stop + 1, device=part.device)
         which, place = points // (count + 1), points % (count + 1)
         source = rows[which]
-        inputs = torch.lerp(starts[source], patches[source], ends[place].view(-1, 1, 1, 1))
+        inputs = starts[source].lerp_(patches[source], ends[place].view(-1, 1, 1, 1))
         ours = which == torch.arange(path.start, path.stop, device=part.device)[:, None]
         last = points < points[-1]
         scores, found = mean_slopes(score, inputs, source, torch.where(ours, lengths[place] * last, 0))
@@ -150,7 +150,7 @@ def _mean_gradient(
     def work(part: Tensor) -> None:
         path, node = part // count, part % count
         source = rows[path]
-        inputs = torch.lerp(starts[source], patches[source], where[node].view(-1, 1, 1, 1))
+        inputs = starts[source].lerp_(patches[source], where[node].view(-1, 1, 1, 1))
         mean.index_add_(0, path, gradient(score, inputs, source) * weights[node].view(-1, 1, 1, 1))
 
     batch.each(m, patches.device, look)

@@ -64,10 +64,12 @@ def _sums(slopes: Tensor, shares: Tensor) -> Tensor:
     """Sums [p, c, h, w] of slopes [b, c, h, w] by shares [p, b]; NaN where a slope that counts is not finite."""
     slopes = slopes.permute(0, 2, 3, 1)  # as they lie in memory, where channels are last
     flat = slopes.flatten(1).to(shares)
-    broken = ~flat.sum(1).isfinite()
-    flat[broken] = 0  # nothing times infinity is not nothing
     sums = shares @ flat
-    sums[(shares[:, broken] != 0).any(1)] = torch.nan
+    if not sums.isfinite().all():  # nothing times infinity is not nothing: again, without
+        broken = ~flat.isfinite().all(1)
+        flat[broken] = 0
+        sums = shares @ flat
+        sums[(shares[:, broken] != 0).any(1)] = torch.nan
     return sums.unflatten(1, slopes.shape[1:]).permute(0, 3, 1, 2)
 
 
