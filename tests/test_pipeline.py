@@ -264,7 +264,7 @@ def test_experiments_are_made_shown_and_plotted_without_a_network(finished):
     said = finished.run("env", "PYTHONPATH=src", "python", "-m", "pcam_agreement.beside", "wider")
     assert said == f"open {(finished.path / 'dvc_atlas' / 'index.html').as_uri()}\n"
     page = (finished.path / "dvc_atlas" / "index.html").read_text()
-    assert "agreement.top_fraction</th><td>0.25</td><td>0.5</td>" in page
+    assert "agreement.<wbr>top_fraction</th><td>0.25</td><td>0.5</td>" in page
     assert (finished.path / "dvc_atlas" / "other" / "answer.md").read_text() != (
         finished.path / "metrics" / "answer.md"
     ).read_text()

@@ -7,25 +7,30 @@ function notice(sentences) {
   document.getElementById("notice").textContent = sentences.join(" ");
 }
 
-let shownView = null;
-let followed = false; // a link of the page: the browser itself takes its Back and Forward to where they were
+history.scrollRestoration = "manual"; // the browser would scroll before the view of Back is there
+const left = new Map(); // how far each address was scrolled when it was left
+let shown = { view: null, address: null };
+let followed = false; // a link of the page, not Back or Forward
 
 document.addEventListener("click", (event) => {
   followed = Boolean(event.target.closest?.('a[href^="#"]'));
 });
 
-/** A view that a link leads to begins at its top; the grid, at the patch that was open. */
+/** Another view begins at its top; the grid, at the patch that was open; that of Back, where it was left. */
 function arrive(state) {
-  const other = followed && state.view !== shownView;
-  shownView = state.view;
-  followed = false;
-  if (!other) return;
+  const other = state.view !== shown.view;
   const card = state.view === "patches" ? document.getElementById(`card-${state.patch}`) : null;
-  if (!card) scrollTo(0, 0);
-  (card ?? document.getElementById(state.view)).focus({ preventScroll: !card });
+  if (other && !followed) scrollTo(0, left.get(state.address) ?? 0);
+  else if (other) {
+    scrollTo(0, 0);
+    (card ?? document.getElementById(state.view)).focus({ preventScroll: !card });
+  }
+  shown = { view: state.view, address: state.address };
+  followed = false;
 }
 
 async function render() {
+  left.set(shown.address, scrollY);
   const { state, run, notices } = readState();
   state.address = location.hash;
   notice(notices);
