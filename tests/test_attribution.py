@@ -208,6 +208,19 @@ def test_pieces_come_closer_to_the_mask_of_the_integral_than_as_many_nodes_and_t
     assert (many - exact).norm() < 0.02 * exact.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_from_a_point_to_itself_the_slope_is_the_gradient(dtype):
+    point = (torch.arange(192).view(1, 3, 8, 8).to(dtype) - 96) / 2**14  # one is 0
+    weights = torch.rand(3, 1, 1).to(dtype)
+
+    def score(points, rows):
+        return (nn.functional.max_pool2d(nn.functional.relu(points), 2) * weights).sum((1, 2, 3))
+
+    _, slopes = mean_slopes(score, torch.cat([point, point]), torch.zeros(2), torch.tensor([[1.0, 0]]))
+    expected = gradient.gradient(score, point, torch.zeros(1)).float()
+    torch.testing.assert_close(slopes, expected, rtol=0.1 if dtype == torch.float16 else 1e-6, atol=0)
+
+
 def test_a_path_that_is_not_finite_spoils_no_other(patches, settings):
     patches = patches[:4].clone()
     network = Shallow(False).float()

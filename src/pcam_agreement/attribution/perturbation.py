@@ -22,25 +22,25 @@ def occlusion(
     """
     n, height, width = len(patches), *patches.shape[2:]
     windows = _windows(height, width, settings.window, settings.stride).to(patches.device)
+    count = len(windows)
+    # One more, in which the first pixel shows itself: a batch of whole patches alone would be a small, slow one.
+    indices = torch.cat([windows, torch.zeros_like(windows[:1])])
     mean = patches.mean((2, 3), keepdim=True).flatten(2)
-    whole, hidden = patches.new_zeros(n), patches.new_zeros(n, len(windows))
-
-    def look(rows: Tensor) -> None:
-        with torch.no_grad():
-            whole[rows] = score(patches[rows], rows).to(whole.dtype)
+    scores = patches.new_zeros(n, count + 1)
 
     def hide(part: Tensor) -> None:
-        row, window = part // len(windows), part % len(windows)
+        row, window = part // (count + 1), part % (count + 1)
         inputs = patches[row]
-        where = windows[window, None].expand(-1, inputs.shape[1], -1)
-        inputs.flatten(2).scatter_(2, where, mean[row].expand(-1, -1, where.shape[2]))
+        flat = inputs.flatten(2)
+        where = indices[window, None].expand(-1, flat.shape[1], -1)
+        colour = torch.where(window.view(-1, 1, 1) < count, mean[row], flat[..., :1])
+        flat.scatter_(2, where, colour.expand_as(where))
         with torch.no_grad():
-            hidden[row, window] = score(inputs, row).to(hidden.dtype)
+            scores[row, window] = score(inputs, row).to(scores.dtype)
 
-    batch.each(n, patches.device, look)
-    batch.each(n * len(windows), patches.device, hide)
-    covers = patches.new_zeros(len(windows), height * width).scatter_(1, windows, 1)
-    loss = (whole[:, None] - hidden) @ (covers / covers.sum(0))
+    batch.each(n * (count + 1), patches.device, hide)
+    covers = patches.new_zeros(count, height * width).scatter_(1, windows, 1)
+    loss = (scores[:, count:] - scores[:, :count]) @ (covers / covers.sum(0))
     return loss.view(n, 1, height, width), {}
 
 

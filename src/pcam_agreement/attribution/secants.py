@@ -50,23 +50,25 @@ def mean_slopes(score: Score, points: Tensor, rows: Tensor, shares: Tensor) -> t
         with _Between() as between:
             scores = score(points, rows)
         if between.first is None:
-            return scores.detach(), _sums(torch.autograd.grad(scores.sum(), points)[0], shares)
+            return scores.detach(), _sums(torch.autograd.grad(scores.sum(), points)[0], scores, shares)
         # What comes before is affine, the same for all points: go back through it with the sums alone.
         found, beside = torch.autograd.grad(scores.sum(), [between.first, points], allow_unused=True)
         if beside is not None:
             raise BentError("the pixels have another way to the score than through the first convolution")
-        sums = _sums(found, shares)
+        sums = _sums(found, scores, shares)
         first = between.stem(len(sums))
         return scores.detach(), torch.autograd.grad(first, points, sums.to(first))[0][: len(sums)]
 
 
-def _sums(slopes: Tensor, shares: Tensor) -> Tensor:
-    """Sums [p, c, h, w] of slopes [b, c, h, w] by shares [p, b]; NaN where a slope that counts is not finite."""
+def _sums(slopes: Tensor, scores: Tensor, shares: Tensor) -> Tensor:
+    """Sums [p, c, h, w] of slopes [b, c, h, w] by shares [p, b]; NaN where one that counts, or its scores, is not
+    finite."""
     slopes = slopes.permute(0, 2, 3, 1)  # as they lie in memory, where channels are last
     flat = slopes.flatten(1).to(shares)
     sums = shares @ flat
-    if not sums.isfinite().all():  # nothing times infinity is not nothing: again, without
-        broken = ~flat.isfinite().all(1)
+    sound = scores.isfinite()
+    if not (sound.all() and sums.isfinite().all()):  # nothing times infinity is not nothing: again, without
+        broken = ~(sound & sound.roll(-1) & flat.isfinite().all(1))
         flat[broken] = 0
         sums = shares @ flat
         sums[(shares[:, broken] != 0).any(1)] = torch.nan
@@ -111,20 +113,22 @@ class _ReLU(Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, inplace: bool) -> Tensor:
-        a, b = inputs[:-1], inputs[1:]
         slope = torch.empty_like(inputs)
-        slope[-1:] = 0  # the last has no next
-        # max(a, b) / |b - a| where their signs differ; above 1 where both are on, below 0 where both are off
-        torch.sub(b, a, out=slope[:-1]).abs_().add_(torch.finfo(a.dtype).tiny)
-        torch.div(torch.maximum(a, b), slope[:-1], out=slope[:-1]).clamp_(0, 1)
+        slope[-1] = 0  # the last has no next
+        between, less = slope[:-1], 1 - torch.finfo(inputs.dtype).eps
+        # (relu(b) - relu(a)) / (b - a), a less its last digit: where b = a that leaves the gradient, 0 / 0 where off
+        torch.sub(inputs[1:], inputs[:-1], alpha=less, out=between)
+        outputs = inputs.relu_() if inplace else inputs.relu()
+        torch.div(torch.sub(outputs[1:], outputs[:-1], alpha=less), between, out=between).nan_to_num_(0)
         ctx.slope = slope
         if inplace:
             ctx.mark_dirty(inputs)
-        return inputs.relu_() if inplace else inputs.relu()
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
-        return ctx.slope.mul_(above), None
+        slope, ctx.slope = ctx.slope, None  # autograd adds other ways to it in place, where nobody else has it
+        return slope.mul_(above), None
 
 
 class _MaxPool(Function):
@@ -133,23 +137,26 @@ class _MaxPool(Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-        outputs, index = functional.max_pool2d_with_indices(inputs, *args, **kwargs)
-        ctx.save_for_backward(inputs, outputs, index)
-        return outputs
+        with torch.enable_grad():
+            leaf = inputs.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
+            outputs, index = functional.max_pool2d_with_indices(leaf, *args, **kwargs)
+        ctx.pooled = leaf, outputs, index
+        return outputs.detach()
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, outputs, index = ctx.saved_tensors
-        values, outputs, index, above = map(_places, (inputs, outputs, index, above))
-        first, last = index[:-1], index[1:]  # who leads at a, and at b
-        lead = outputs[:-1] - values[:-1].gather(1, last)
-        gain = outputs[1:] - values[1:].gather(1, first)
-        until = lead / (lead + gain).clamp(min=torch.finfo(lead.dtype).tiny)
-        below = torch.zeros_like(values)
-        below[:-1].scatter_add_(1, first, above[:-1] * until).scatter_add_(1, last, above[:-1] * (1 - until))
-        return below.unflatten(1, inputs.shape[2:]).permute(0, 3, 1, 2), None, None
-
-
-def _places(maps: Tensor) -> Tensor:
-    """Maps [b, c, h, w] as [b, h * w, c]: a view, where the channels are last in memory."""
-    return maps.permute(0, 2, 3, 1).flatten(1, 2)
+        inputs, outputs, index = ctx.pooled
+        below = torch.autograd.grad(outputs, inputs, above)[0].permute(0, 2, 3, 1).contiguous()
+        # Who leads at a has all of it so far. Few windows have another at b; all of them would take four times as long.
+        channels, pixels, windows = inputs.shape[1], inputs[0].numel(), outputs[0].numel()
+        pooled = (inputs, outputs, index, above)
+        values, outputs, index, above = (maps.permute(0, 2, 3, 1).reshape(-1) for maps in pooled)
+        at_a = (index[:-windows] != index[windows:]).nonzero()[:, 0]
+        at_b = at_a + windows
+        corner = at_a // windows * pixels + at_a % channels
+        first, last = (corner + index.index_select(0, at) * channels for at in (at_a, at_b))
+        lead = outputs.index_select(0, at_a) - values.index_select(0, last)
+        gain = outputs.index_select(0, at_b) - values.index_select(0, first + pixels)
+        late = above.index_select(0, at_a) * (gain / (lead + gain)).nan_to_num_(0)
+        below.view(-1).index_add_(0, first, late, alpha=-1).index_add_(0, last, late)
+        return below.permute(0, 3, 1, 2), None, None
