@@ -17,7 +17,17 @@ from torch import nn
 from conftest import CHEAP, chosen, ready
 from pcam_agreement import agreement, heatmap, networks
 from pcam_agreement.architectures import NETWORKS
-from pcam_agreement.attribution import METHODS, activation, batches, draws, gradient, path, surrogate
+from pcam_agreement.attribution import (
+    METHODS,
+    activation,
+    batches,
+    draws,
+    gradient,
+    interactions,
+    path,
+    ridge,
+    surrogate,
+)
 from pcam_agreement.attribution.batches import Batch, fastest
 from pcam_agreement.attribution.score import make_score
 from pcam_agreement.attribution.secants import BentError, mean_slopes
@@ -263,7 +273,7 @@ class Bent(nn.Module):
 def test_lime_solves_what_scikit_learn_solves():
     random = np.random.default_rng(0)
     z, target, weights = random.integers(0, 2, (3, 40, 7)), random.normal(size=(3, 40)), random.random((3, 40))
-    found = surrogate.weighted_ridge(*map(torch.from_numpy, (z.astype(float), target, weights)), 1.0)
+    found = ridge.weighted_ridge(*map(torch.from_numpy, (z.astype(float), target, weights)), 1.0)
     for row in range(3):
         model = Ridge(alpha=1.0, fit_intercept=False).fit(z[row], target[row], sample_weight=weights[row])
         np.testing.assert_allclose(found.coefficients[row], model.coef_, rtol=1e-8)
@@ -472,10 +482,65 @@ def test_orthogonal_draws_take_out_what_two_superpixels_do_together():
             both = 5 * (z[..., 0] - 0.5) * (z[..., 1] - 0.5)
             centred = z - z.mean(1, keepdim=True)
             target = both + z @ torch.arange(8.0).double()
-            fit = surrogate.weighted_ridge(centred, target - target.mean(), torch.ones_like(target), 1e-9)
+            fit = ridge.weighted_ridge(centred, target - target.mean(), torch.ones_like(target), 1e-9)
             found.append(fit.coefficients[0])
         spread[kind] = torch.stack(found).std(0).mean().item()
     assert spread["orthogonal"] < 1e-6 < 0.1 < spread["independent"]
+
+
+def test_superpixels_that_touch_are_found_in_pairs_and_triples():
+    pairs, triples = interactions.touching(np.array([[0, 0, 1], [2, 2, 1], [2, 3, 3]]))
+    assert pairs.tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
+    assert triples.tolist() == [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]]
+    assert [len(members) for members in interactions.touching(np.zeros((4, 4), int))] == [0, 0]
+
+
+def everything(count):
+    """All draws [2 ** count, count], opposites side by side and, as in draws, first the whole and the empty patch."""
+    z = torch.tensor(list(itertools.product((1.0, 0.0), repeat=count)), dtype=torch.float64)[: 2 ** (count - 1)]
+    return torch.stack([z, 1 - z], 1).flatten(0, 1)
+
+
+def test_what_interactions_mean_to_lime_is_what_it_finds_in_all_draws():
+    z, random = everything(7), np.random.default_rng(0)
+    groups = interactions.touching(np.arange(7)[None])
+    effects = tuple(torch.from_numpy(random.normal(size=len(members))) for members in groups)
+    target = sum((2 * z - 1)[:, members].prod(2) @ found for members, found in zip(groups, effects, strict=True))
+    weights = surrogate.kernel(z[None], torch.tensor([7]), "distance", 0.25)
+    alone = surrogate.kernel(torch.ones(1, 8, 7).tril(-1), torch.tensor([7]), "distance", 0.25)[0].double().numpy()
+    found = interactions._by_lime(groups, effects, alone, len(z), 1.0)
+    centred = [surrogate._centred(values[None], weights) for values in (z, target)]
+    torch.testing.assert_close(
+        found, ridge.weighted_ridge(*centred, weights, 1.0).coefficients[0], rtol=1e-5, atol=1e-7
+    )
+
+
+def test_what_neighbours_do_together_disturbs_half_as_much_and_the_coefficients_stay_what_they_are():
+    random, count = np.random.default_rng(0), 16
+    groups = interactions.touching(np.arange(count).reshape(4, 4))
+    effects = [torch.from_numpy(random.normal(size=len(members))) for members in groups]
+    main = 3 * torch.from_numpy(random.normal(size=count))
+
+    def regression(z, plain):
+        scores = z @ main + sum((2 * z - 1)[:, some].prod(2) @ one for some, one in zip(groups, effects, strict=True))
+        weights = surrogate.kernel(z[None], torch.tensor([count]), "distance", 0.25)
+        weights[:, :2] = 0
+        centred = [surrogate._centred(values[None], weights) for values in (z, scores)]
+        if plain:
+            return ridge.weighted_ridge(*centred, weights, 1e-9).coefficients[0]
+        alone = surrogate.kernel(torch.ones(1, 17, 16).tril(-1), torch.tensor([count]), "distance", 0.25)[0].numpy()
+        taken = interactions.interactions(z, scores, groups, alone, 1e-9)
+        centred[1] = surrogate._centred((scores - taken.shares)[None], weights)
+        return ridge.weighted_ridge(*centred, weights, 1e-9).coefficients[0] + taken.coefficients
+
+    exact = regression(everything(count)[: 2**16], plain=True)
+    error = {}
+    for plain in (True, False):
+        drawn = [torch.from_numpy(draws.orthogonal(np.random.default_rng(s), 256, count)).double() for s in range(20)]
+        found = torch.stack([regression(z, plain) for z in drawn])
+        error[plain] = (found - exact).square().mean().sqrt()
+        assert (found.mean(0) - exact).square().mean().sqrt() < 0.4 * error[plain]
+    assert error[False] < 0.5 * error[True]
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ Draws come in rounds, until the mask of the map would come out nearly the same f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from pcam_agreement.attribution.batches import Batch
 from pcam_agreement.attribution.draws import coalitions, independent, orthogonal
+from pcam_agreement.attribution.interactions import interactions, touching
 from pcam_agreement.attribution.perturbation import superpixel_scores
+from pcam_agreement.attribution.ridge import Fit, explained, weighted_ridge
 from pcam_agreement.attribution.score import Score
 from pcam_agreement.attribution.superpixels import superpixels_of_all
 from pcam_agreement.params import KernelShap, Lime, Surrogate
@@ -24,15 +25,6 @@ DRAWS: dict[str, Draw] = {"orthogonal": orthogonal, "independent": independent}
 
 TOP = 0.25  # the top fraction whose mask has to be stable
 REPLICATES = 16  # of the coefficients, from which the stability is estimated
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Linear models of m patches: coefficients [m, d], weighted R2 [m], each draw's pull on them [m, s, d]."""
-
-    coefficients: Tensor
-    r2: Tensor
-    pulls: Tensor
 
 
 def lime(
@@ -45,18 +37,30 @@ def lime(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Superpixels' coefficients in a local ridge regression of the score (Ribeiro et al. 2016, arXiv 1602.04938).
 
-    A superpixel that is off shows its mean colour. labels: the superpixels [n, h, w] where they are known. Diagnostics:
-    superpixels; samples; r2, the weighted share of the score's variance that the linear model explains; stability;
-    unconverged (0 or 1).
+    A superpixel that is off shows its mean colour. Of orthogonal draws, what neighbours do together is taken out first
+    (`interactions`). labels: the superpixels [n, h, w] where they are known. Diagnostics: superpixels; samples; r2, the
+    weighted share of the score's variance that the linear model explains; stability; unconverged (0 or 1).
     """
+    known, counts = _superpixels(patches, settings, labels)
+    balanced = settings.draws == "orthogonal"
+    groups = [tuple(members.to(patches.device) for members in touching(one)) for one in known] if balanced else []
 
-    def fit(z: Tensor, found: Tensor, counts: Tensor) -> Fit:
-        weights = kernel(z, counts, settings.kernel, settings.kernel_width)
-        share = (weights / weights.sum(1, keepdim=True))[..., None]
-        centred = found - (share[..., 0] * found).sum(1, keepdim=True)
-        return weighted_ridge(z - (share * z).sum(1, keepdim=True), centred, weights, settings.ridge)
+    def fit(z: Tensor, scores: Tensor, rows: Tensor) -> Fit:
+        weights = kernel(z, counts[rows], settings.kernel, settings.kernel_width)
+        if not balanced:
+            return weighted_ridge(_centred(z, weights), _centred(scores, weights), weights, settings.ridge)
+        weights[:, :2] = 0  # the whole patch and the emptied one are no random draws
+        shares, together, pulls = torch.zeros_like(scores), torch.zeros_like(z[:, 0]), torch.zeros_like(z[:, ::2])
+        for i, (row, d) in enumerate(zip(rows.tolist(), counts[rows].tolist(), strict=True)):
+            sizes = kernel(z.new_ones(1, d + 1, d).tril(-1), counts[row, None], settings.kernel, settings.kernel_width)
+            found = interactions(z[i, :, :d], scores[i], groups[row], sizes[0].cpu().numpy(), settings.ridge)
+            shares[i], together[i, :d], pulls[i, :, :d] = found.shares, found.coefficients, found.pulls
+        features = _centred(z, weights)
+        rest = weighted_ridge(features, _centred(scores - shares, weights), weights, settings.ridge)
+        coefficients = together + rest.coefficients
+        return Fit(coefficients, explained(features, _centred(scores, weights), weights, coefficients), pulls)
 
-    return _rounds(score, patches, seeds, settings, batch, labels, DRAWS[settings.draws], fit)
+    return _rounds(score, patches, seeds, settings, batch, known, DRAWS[settings.draws], fit)
 
 
 def kernel_shap(
@@ -72,21 +76,22 @@ def kernel_shap(
     Sizes of coalitions are drawn by their weight, so that all draws weigh the same; the two ends are exact: the values
     add up to the score minus that of the patch with everything off. Diagnostics as of `lime`.
     """
+    known, counts = _superpixels(patches, settings, labels)
 
-    def fit(z: Tensor, found: Tensor, counts: Tensor) -> Fit:
-        total = (found[:, 0] - found[:, 1])[:, None]  # the first pair is everything on, everything off
-        there = torch.arange(z.shape[2], device=z.device) < counts[:, None]
+    def fit(z: Tensor, scores: Tensor, rows: Tensor) -> Fit:
+        total = (scores[:, 0] - scores[:, 1])[:, None]  # the first pair is everything on, everything off
+        there = torch.arange(z.shape[2], device=z.device) < counts[rows, None]
         # The first value is the total less the others: what is left is a regression without that constraint.
         others = (z - z[..., :1]) * there[:, None]
-        weights = torch.ones_like(found)
+        weights = torch.ones_like(scores)
         weights[:, :2] = 0
-        free = weighted_ridge(others, found - found[:, 1:2] - z[..., 0] * total, weights, 1e-9)
-        coefficients, pulls = free.coefficients.clone(), free.pulls.clone()
+        free = weighted_ridge(others, scores - scores[:, 1:2] - z[..., 0] * total, weights, 1e-9)
+        coefficients, pulls = free.coefficients.clone(), free.pulls.unflatten(1, (-1, 2)).sum(2)
         coefficients[:, 0] = total[:, 0] - coefficients[:, 1:].sum(1)
         pulls[..., 0] = -pulls[..., 1:].sum(2)
         return Fit(coefficients, free.r2, pulls)
 
-    return _rounds(score, patches, seeds, settings, batch, labels, coalitions, fit)
+    return _rounds(score, patches, seeds, settings, batch, known, coalitions, fit)
 
 
 def kernel(z: Tensor, counts: Tensor, kind: str, width: float) -> Tensor:
@@ -100,34 +105,15 @@ def kernel(z: Tensor, counts: Tensor, kind: str, width: float) -> Tensor:
     return torch.exp(-(d**2) / width**2).sqrt()
 
 
-def weighted_ridge(features: Tensor, target: Tensor, weights: Tensor, alpha: float) -> Fit:
-    """m ridge regressions without an intercept, all normal equations in one solve; columns of zeros get 0.
-
-    features: [m, s, d]; target, weights: [m, s]; alpha > 0.
-    """
-    weighted = features * weights[..., None]
-    normal = weighted.mT @ features + alpha * torch.eye(features.shape[2], dtype=features.dtype, device=features.device)
-    solved = torch.linalg.solve(normal, weighted.mT)  # [m, d, s]
-    coefficients = (solved @ target[..., None])[..., 0]
-    residual = target - (features @ coefficients[..., None])[..., 0]
-    total = (weights * target**2).sum(1)
-    r2 = 1 - (weights * residual**2).sum(1) / total.clamp(min=torch.finfo(total.dtype).tiny)
-    # A fit follows its own draws: residuals are too small by the root of one less the leverage (HC2, MacKinnon
-    # and White 1985).
-    leverage = (features * solved.mT).sum(2).clamp(max=0.99)
-    return Fit(coefficients, r2, solved.mT * (residual / (1 - leverage).sqrt())[..., None])
-
-
-def stability(fit: Fit, sizes: Tensor, pair: int, reduce: str) -> Tensor:
+def stability(fit: Fit, sizes: Tensor, reduce: str) -> Tensor:
     """The mean IoU [m] that the masks of two such maps would have if their draws were other ones.
 
-    Replicates of the coefficients take every independent pair of draws with a random weight (the wild bootstrap of
-    Wu 1986, linearised); masks are of the top quarter of the area. sizes: pixels of each superpixel, [m, d]. With
-    fewer independent draws than superpixels nothing can be said: 0.
+    Replicates of the coefficients take every pull with a random weight (the wild bootstrap of Wu 1986, linearised);
+    masks are of the top quarter of the area. sizes: pixels of each superpixel, [m, d]. With fewer pulls than
+    superpixels nothing can be said: 0.
     """
-    m, s, d = fit.pulls.shape
-    pulls = fit.pulls.view(m, s // pair, pair, d).sum(2)
-    random = torch.from_numpy(np.random.default_rng(0).standard_normal((REPLICATES, s // pair)))
+    pulls = fit.pulls
+    random = torch.from_numpy(np.random.default_rng(0).standard_normal((REPLICATES, pulls.shape[1])))
     values = fit.coefficients[:, None] + random.to(pulls) @ pulls  # [m, r, d]
     if reduce == "positive_of_sum":
         values = values.clamp(min=0)
@@ -136,7 +122,7 @@ def stability(fit: Fit, sizes: Tensor, pair: int, reduce: str) -> Tensor:
     shares = top_shares(values, sizes[:, None].expand_as(values), TOP) * sizes[:, None]
     first, second = shares[:, ::2], shares[:, 1::2]
     iou = (torch.minimum(first, second).sum(2) / torch.maximum(first, second).sum(2)).mean(1)
-    return torch.where((sizes > 0).sum(1) < s // pair, iou, 0)
+    return torch.where((sizes > 0).sum(1) < pulls.shape[1], iou, 0)
 
 
 def top_shares(values: Tensor, sizes: Tensor, fraction: float) -> Tensor:
@@ -151,21 +137,32 @@ def top_shares(values: Tensor, sizes: Tensor, fraction: float) -> Tensor:
     return above + tied * rest / (tied * sizes).sum(-1, keepdim=True).clamp(min=1)
 
 
+def _centred(values: Tensor, weights: Tensor) -> Tensor:
+    """Values [m, s] or [m, s, d] less their mean, weighted by [m, s], over s."""
+    shares = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    return values - (shares.view(*shares.shape, *[1] * (values.ndim - 2)) * values).sum(1, keepdim=True)
+
+
+def _superpixels(patches: Tensor, settings: Surrogate, known: np.ndarray | None) -> tuple[np.ndarray, Tensor]:
+    """Labels [n, h, w] of patches, unless they are known, and how many each has [n]."""
+    if known is None:
+        pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
+        known = superpixels_of_all(pixels, settings.superpixels, settings.segments)
+    return known, torch.from_numpy(known.max((1, 2)).astype(np.int64) + 1).to(patches.device)
+
+
 def _rounds(
     score: Score,
     patches: Tensor,
     seeds: Sequence[int],
     settings: Surrogate,
     batch: Batch,
-    known: np.ndarray | None,
+    known: np.ndarray,
     draw: Draw,
     fit: Callable[[Tensor, Tensor, Tensor], Fit],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Score and fit again and again, with more draws for the patches that are not stable yet, up to max_samples."""
     n, device = len(patches), patches.device
-    if known is None:
-        pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
-        known = superpixels_of_all(pixels, settings.superpixels, settings.segments)
     labels = torch.from_numpy(known.astype(np.int64)).to(device)
     sizes = torch.nn.functional.one_hot(labels.flatten(1)).sum(1).double()  # [n, d]
     counts = (sizes > 0).sum(1)
@@ -177,13 +174,12 @@ def _rounds(
     coefficients, r2, stable = torch.zeros_like(sizes), sizes.new_zeros(n), sizes.new_zeros(n)
     used = torch.zeros(n, dtype=torch.int64, device=device)
     found, rows = sizes.new_zeros(n, most), torch.arange(n, device=device)
-    pair = 1 if draw is independent else 2
     for end in range(settings.samples, most + 1, settings.samples):
         new = slice(end - settings.samples, end)
         scores = superpixel_scores(score, patches, rows, labels, on[rows, new].to(patches.dtype), batch)
         found[rows, new] = scores.double()
-        model = fit(on[rows, :end].double(), found[rows, :end], counts[rows])
-        certain = stability(model, sizes[rows], pair, settings.reduce)
+        model = fit(on[rows, :end].double(), found[rows, :end], rows)
+        certain = stability(model, sizes[rows], settings.reduce)
         coefficients[rows], r2[rows], stable[rows], used[rows] = model.coefficients, model.r2, certain, end
         rows = rows[~(certain >= 1 - settings.tolerance)]
         if len(rows) == 0:
