@@ -44,9 +44,9 @@ class Counted(torch.nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.requires_grad or self.always:
-            self.with_gradient += len(inputs)
+            self.with_gradient += inputs.shape[0]
         else:
-            self.without += len(inputs)
+            self.without += inputs.shape[0]
         return self.network(inputs)
 
 

@@ -28,7 +28,7 @@ LEAST = 0.3  # what a superpixel that does nothing alone may do together with ot
 @dataclass(frozen=True)
 class Interactions:
     """Of a patch with d superpixels and s draws: their share in each score, [s], and in LIME's coefficients, [d]; how
-    each pair of opposites pulls at the coefficients of the scores, [s / 2, d]."""
+    each pair of opposites but the first pulls at the coefficients of the scores, [s / 2 - 1, d]."""
 
     shares: Tensor
     coefficients: Tensor
@@ -51,7 +51,8 @@ def touching(labels: np.ndarray) -> tuple[Tensor, Tensor]:
 def interactions(
     z: Tensor, scores: Tensor, groups: tuple[Tensor, Tensor], kernel: np.ndarray, ridge: float
 ) -> Interactions:
-    """Of draws z [s, d], each followed by its opposite, with these scores [s]; the first two are not fitted.
+    """Of draws z [s, d], each followed by its opposite, with these scores [s]; the first two, all and nothing, are no
+    random ones and left out.
 
     groups: of `touching`; kernel: [d + 1], LIME's weight of a draw with so many superpixels on; ridge: LIME's.
     """
@@ -69,7 +70,7 @@ def interactions(
     return Interactions(
         torch.cat([scores.new_zeros(2), torch.stack([even + odd, even - odd], 1).flatten()]),
         _by_lime(groups, (of_pairs, of_triples), kernel, len(z), ridge),
-        2 * torch.cat([torch.zeros_like(pulls[:1]), pulls]),  # a sign changes by 2
+        2 * pulls,  # between off and on a sign changes by 2
     )
 
 

@@ -49,8 +49,8 @@ def lime(
         weights = kernel(z, counts[rows], settings.kernel, settings.kernel_width)
         if not balanced:
             return weighted_ridge(_centred(z, weights), _centred(scores, weights), weights, settings.ridge)
-        weights[:, :2] = 0  # the whole patch and the emptied one are no random draws
-        shares, together, pulls = torch.zeros_like(scores), torch.zeros_like(z[:, 0]), torch.zeros_like(z[:, ::2])
+        weights[:, :2] = 0  # the whole patch and the emptied one are no random draws: they would weigh too much
+        shares, together, pulls = torch.zeros_like(scores), torch.zeros_like(z[:, 0]), torch.zeros_like(z[:, 2::2])
         for i, (row, d) in enumerate(zip(rows.tolist(), counts[rows].tolist(), strict=True)):
             sizes = kernel(z.new_ones(1, d + 1, d).tril(-1), counts[row, None], settings.kernel, settings.kernel_width)
             found = interactions(z[i, :, :d], scores[i], groups[row], sizes[0].cpu().numpy(), settings.ridge)
