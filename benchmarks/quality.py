@@ -77,7 +77,7 @@ def main() -> None:
                 print(f"{method:22} {name:12} does not get there with {MOST[method]} a patch", file=sys.stderr)
                 continue
             spent = min(subject.seconds(lambda: tool(count, 2), device) for _ in range(2))  # noqa: B023
-            results[method][name] = {"passes": count, "seconds": round(spent, 2)}
+            results[method][name] = {"passes": count, "seconds": round(spent, 3)}
             if not args.json:
                 print(f"{method:22} {name:12} {count:6} a patch, {spent:7.2f} s", flush=True)
         others = [found["seconds"] for name, found in results[method].items() if not name.startswith("ours")]
