@@ -220,7 +220,7 @@ def test_pieces_come_closer_to_the_mask_of_the_integral_than_as_many_nodes_and_t
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_from_a_point_to_itself_the_slope_is_the_gradient(dtype):
-    point = (torch.arange(192).view(1, 3, 8, 8).to(dtype) - 96) / 2**14  # one is 0
+    point = (torch.arange(192).view(1, 3, 8, 8).to(dtype) - 96) / 2**16  # one is 0
     weights = torch.rand(3, 1, 1).to(dtype)
 
     def score(points, rows):
@@ -565,6 +565,28 @@ def test_the_stability_that_is_stated_is_the_one_that_other_draws_show(patches, 
         stated.append(diagnostics["stability"].mean().item())
     shown = np.mean([agreement.overlap(a, b).mean() for a, b in itertools.combinations(maps, 2)])
     assert np.mean(stated) == pytest.approx(shown, abs=0.1)
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_what_superpixels_far_apart_do_together_is_in_the_stability_that_is_stated(strength, settings):
+    """A score of pairs that do not touch: nothing takes them out, and the kernel's weights let them disturb."""
+    random = np.random.default_rng(0)
+    corners = [-(-96 * row // 7) for row in range(7)]
+    patch = torch.full((1, 3, 96, 96), 0.5)
+    for top, left in itertools.product(corners, corners):
+        patch[..., top, left], patch[..., top + 1, left] = 0.6, 0.4  # off, both are 0.5
+    main = torch.from_numpy(random.normal(size=49)).float()
+    pairs = torch.from_numpy(random.permuted(np.tile(np.arange(49), (100, 1)), axis=1)[:, :2].copy())
+
+    def score(inputs, rows):
+        signs = inputs[:, 0, corners][:, :, corners].flatten(1).sub(0.55).mul(20)
+        return signs @ main + strength * signs[:, pairs].prod(2).sum(1)
+
+    change = chosen(settings, "lime", superpixels="grid", segments=49, samples=256, max_samples=256)
+    found, diagnostics = METHODS["lime"](score, patch.expand(8, -1, -1, -1), range(8), change, Batch(64))
+    maps = heatmap.top_mask(found.abs().flatten(1).numpy(), 0.25)
+    shown = np.mean([agreement.overlap(a[None], b[None]).mean() for a, b in itertools.combinations(maps, 2)])
+    assert diagnostics["stability"].mean().item() == pytest.approx(shown, abs=0.1)
 
 
 def test_draws_go_on_until_the_mask_is_stable_and_no_further(patches, settings, resnet):

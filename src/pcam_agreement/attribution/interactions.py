@@ -2,8 +2,9 @@
 
 A linear model leaves a rest of the scores, which pulls at its coefficients: with other draws, in other ways. In a
 convolutional network, much of the rest is products of two or three superpixels that touch. They are estimated from the
-same draws, what LIME's coefficients owe to them is known without drawing, and the regression sees the scores without
-them. The coefficients of ever more draws stay what they were; half as many come as close.
+same draws, what LIME's coefficients owe to them is computed without drawing, and the regression sees the scores without
+them. The coefficients of ever more draws stay what they were, and are sooner there; where neighbours do nothing
+together, hardly later.
 
 A superpixel is a sign here, 1 where on and -1 where off. Draws come with their opposites: half the difference of the
 two scores holds the products of an odd number of signs, half the sum those of an even number.
@@ -28,7 +29,7 @@ LEAST = 0.3  # what a superpixel that does nothing alone may do together with ot
 @dataclass(frozen=True)
 class Interactions:
     """Of a patch with d superpixels and s draws: their share in each score, [s], and in LIME's coefficients, [d]; how
-    each pair of opposites but the first pulls at the coefficients of the scores, [s / 2 - 1, d]."""
+    what is left of half the difference of each pair's scores pulls at them, [s / 2 - 1, d] (not of the first pair)."""
 
     shares: Tensor
     coefficients: Tensor
@@ -42,7 +43,7 @@ def touching(labels: np.ndarray) -> tuple[Tensor, Tensor]:
     pairs = np.unique(np.sort(beside[beside[:, 0] != beside[:, 1]], 1), axis=0).astype(np.int64)
     triples = {
         tuple(sorted((middle, *ends)))
-        for middle in range(labels.max() + 1)
+        for middle in range(int(labels.max()) + 1)
         for ends in combinations((pairs[(pairs == middle).any(1)].sum(1) - middle).tolist(), 2)
     }
     return torch.from_numpy(pairs), torch.tensor(sorted(triples), dtype=torch.int64).view(-1, 3)
@@ -63,31 +64,31 @@ def interactions(
     sizes = (signs.mT @ odd).abs().nan_to_num(0, 0, 0)
     sizes = sizes / sizes.mean().clamp(min=torch.finfo(sizes.dtype).tiny) + LEAST
     pairs, triples = (signs[:, members].prod(2) for members in groups)
-    by_size = [sizes[members].log().mean(1).exp() for members in groups]
-    of_pairs, _ = _effects(torch.ones_like(signs[:, :1]), even, pairs, by_size[0])
-    of_triples, pulls = _effects(signs, odd, triples, by_size[1])
+    scales = [sizes[members].log().mean(1).exp() for members in groups]
+    of_pairs, _ = _effects(torch.ones_like(signs[:, :1]), even, pairs, scales[0])
+    of_triples, pulls = _effects(signs, odd, triples, scales[1])
     even, odd = pairs @ of_pairs, triples @ of_triples
     return Interactions(
         torch.cat([scores.new_zeros(2), torch.stack([even + odd, even - odd], 1).flatten()]),
-        _by_lime(groups, (of_pairs, of_triples), kernel, len(z), ridge),
+        _by_lime(groups, (of_pairs, of_triples), kernel, 2 * len(signs), ridge),
         2 * pulls,  # between off and on a sign changes by 2
     )
 
 
-def _effects(own: Tensor, target: Tensor, products: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+def _effects(own: Tensor, target: Tensor, products: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
     """Effects [t] of products [p, t] on a target [p]; how each row pulls at the coefficients of features `own`, [p, k].
 
-    Effects are taken for random, with standard deviations in proportion to `sizes` and as much variance in all as the
+    Effects are taken for random, with standard deviations in proportion to `scales` and as much variance in all as the
     noise, and predicted by generalised least squares, which also gives the coefficients (Henderson 1975).
     """
-    sizes = sizes / (products * sizes).square().sum(1).mean().sqrt()
-    scaled = products * sizes
+    scales = scales / scales.norm()
+    scaled = products * scales
     lower = torch.linalg.cholesky(torch.eye(len(scaled), dtype=scaled.dtype, device=scaled.device) + scaled @ scaled.mT)
     white = torch.linalg.solve_triangular(lower, torch.cat([own, target[:, None]], 1), upper=False)[None]
     features, target = white[..., :-1], white[..., -1]
     fit = weighted_ridge(features, target, torch.ones_like(target), 1.0)
     rest = target[0, :, None] - features[0] @ fit.coefficients[0, :, None]
-    return sizes * (scaled.mT @ torch.linalg.solve_triangular(lower.mT, rest, upper=True))[:, 0], fit.pulls[0]
+    return scales * (scaled.mT @ torch.linalg.solve_triangular(lower.mT, rest, upper=True))[:, 0], fit.pulls[0]
 
 
 def _by_lime(

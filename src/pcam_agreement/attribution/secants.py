@@ -116,10 +116,13 @@ class _ReLU(Function):
         slope = torch.empty_like(inputs)
         slope[-1] = 0  # the last has no next
         between, less = slope[:-1], 1 - torch.finfo(inputs.dtype).eps
-        # (relu(b) - relu(a)) / (b - a), a less its last digit: where b = a that leaves the gradient, 0 / 0 where off
+        # (relu(b) - relu(a)) / (b - a), with a less its last digit: where b = a that leaves the gradient
         torch.sub(inputs[1:], inputs[:-1], alpha=less, out=between)
         outputs = inputs.relu_() if inplace else inputs.relu()
-        torch.div(torch.sub(outputs[1:], outputs[:-1], alpha=less), between, out=between).nan_to_num_(0)
+        torch.div(torch.sub(outputs[1:], outputs[:-1], alpha=less), between, out=between)
+        if inputs.element_size() < 4:  # in 16 bits, b is often a less its last digit, or that digit too small
+            between.copy_(torch.where(between.isnan(), outputs[:-1].sign(), between))
+        between.nan_to_num_(0)
         ctx.slope = slope
         if inplace:
             ctx.mark_dirty(inputs)
@@ -145,7 +148,7 @@ class _MaxPool(Function):
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, outputs, index = ctx.pooled
+        (inputs, outputs, index), ctx.pooled = ctx.pooled, None
         below = torch.autograd.grad(outputs, inputs, above)[0].permute(0, 2, 3, 1).contiguous()
         # Who leads at a has all of it so far. Few windows have another at b; all of them would take four times as long.
         channels, pixels, windows = inputs.shape[1], inputs[0].numel(), outputs[0].numel()

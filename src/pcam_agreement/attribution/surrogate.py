@@ -41,23 +41,28 @@ def lime(
     (`interactions`). labels: the superpixels [n, h, w] where they are known. Diagnostics: superpixels; samples; r2, the
     weighted share of the score's variance that the linear model explains; stability; unconverged (0 or 1).
     """
-    known, counts = _superpixels(patches, settings, labels)
+    known = _superpixels(patches, settings, labels)
     balanced = settings.draws == "orthogonal"
     groups = [tuple(members.to(patches.device) for members in touching(one)) for one in known] if balanced else []
 
-    def fit(z: Tensor, scores: Tensor, rows: Tensor) -> Fit:
-        weights = kernel(z, counts[rows], settings.kernel, settings.kernel_width)
+    def fit(z: Tensor, scores: Tensor, rows: Tensor, counts: Tensor) -> Fit:
+        weights = kernel(z, counts, settings.kernel, settings.kernel_width)
         if not balanced:
             return weighted_ridge(_centred(z, weights), _centred(scores, weights), weights, settings.ridge)
         weights[:, :2] = 0  # the whole patch and the emptied one are no random draws: they would weigh too much
         shares, together, pulls = torch.zeros_like(scores), torch.zeros_like(z[:, 0]), torch.zeros_like(z[:, 2::2])
-        for i, (row, d) in enumerate(zip(rows.tolist(), counts[rows].tolist(), strict=True)):
-            sizes = kernel(z.new_ones(1, d + 1, d).tril(-1), counts[row, None], settings.kernel, settings.kernel_width)
-            found = interactions(z[i, :, :d], scores[i], groups[row], sizes[0].cpu().numpy(), settings.ridge)
-            shares[i], together[i, :d], pulls[i, :, :d] = found.shares, found.coefficients, found.pulls
-        features = _centred(z, weights)
-        rest = weighted_ridge(features, _centred(scores - shares, weights), weights, settings.ridge)
-        coefficients = together + rest.coefficients
+        for i, (row, d) in enumerate(zip(rows.tolist(), counts.tolist(), strict=True)):
+            ladder = z.new_ones(1, d + 1, d).tril(-1)  # none on, one on, ... all on
+            by_count = kernel(ladder, counts[i : i + 1], settings.kernel, settings.kernel_width)
+            own = interactions(z[i, :, :d], scores[i], groups[row], by_count[0].cpu().numpy(), settings.ridge)
+            shares[i], together[i, :d], pulls[i, :, :d] = own.shares, own.coefficients, own.pulls
+        features, rest = _centred(z, weights), scores - shares
+        of_rest = weighted_ridge(features, _centred(rest, weights), weights, settings.ridge)
+        coefficients = together + of_rest.coefficients
+        # Half the sum of a pair's scores would pull at nothing, if the two had the same weight.
+        even = rest.unflatten(1, (-1, 2)).mean(2).repeat_interleave(2, 1)
+        of_even = weighted_ridge(features, _centred(even, weights), weights, settings.ridge).pulls
+        pulls += of_even.unflatten(1, (-1, 2)).sum(2)[:, 1:]
         return Fit(coefficients, explained(features, _centred(scores, weights), weights, coefficients), pulls)
 
     return _rounds(score, patches, seeds, settings, batch, known, DRAWS[settings.draws], fit)
@@ -76,11 +81,11 @@ def kernel_shap(
     Sizes of coalitions are drawn by their weight, so that all draws weigh the same; the two ends are exact: the values
     add up to the score minus that of the patch with everything off. Diagnostics as of `lime`.
     """
-    known, counts = _superpixels(patches, settings, labels)
+    known = _superpixels(patches, settings, labels)
 
-    def fit(z: Tensor, scores: Tensor, rows: Tensor) -> Fit:
+    def fit(z: Tensor, scores: Tensor, rows: Tensor, counts: Tensor) -> Fit:
         total = (scores[:, 0] - scores[:, 1])[:, None]  # the first pair is everything on, everything off
-        there = torch.arange(z.shape[2], device=z.device) < counts[rows, None]
+        there = torch.arange(z.shape[2], device=z.device) < counts[:, None]
         # The first value is the total less the others: what is left is a regression without that constraint.
         others = (z - z[..., :1]) * there[:, None]
         weights = torch.ones_like(scores)
@@ -143,12 +148,11 @@ def _centred(values: Tensor, weights: Tensor) -> Tensor:
     return values - (shares.view(*shares.shape, *[1] * (values.ndim - 2)) * values).sum(1, keepdim=True)
 
 
-def _superpixels(patches: Tensor, settings: Surrogate, known: np.ndarray | None) -> tuple[np.ndarray, Tensor]:
-    """Labels [n, h, w] of patches, unless they are known, and how many each has [n]."""
-    if known is None:
-        pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
-        known = superpixels_of_all(pixels, settings.superpixels, settings.segments)
-    return known, torch.from_numpy(known.max((1, 2)).astype(np.int64) + 1).to(patches.device)
+def _superpixels(patches: Tensor, settings: Surrogate, known: np.ndarray | None) -> np.ndarray:
+    """Labels [n, h, w] of patches, unless they are known."""
+    if known is not None:
+        return known
+    return superpixels_of_all(patches.permute(0, 2, 3, 1).cpu().numpy(), settings.superpixels, settings.segments)
 
 
 def _rounds(
@@ -159,7 +163,7 @@ def _rounds(
     batch: Batch,
     known: np.ndarray,
     draw: Draw,
-    fit: Callable[[Tensor, Tensor, Tensor], Fit],
+    fit: Callable[[Tensor, Tensor, Tensor, Tensor], Fit],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Score and fit again and again, with more draws for the patches that are not stable yet, up to max_samples."""
     n, device = len(patches), patches.device
@@ -178,7 +182,7 @@ def _rounds(
         new = slice(end - settings.samples, end)
         scores = superpixel_scores(score, patches, rows, labels, on[rows, new].to(patches.dtype), batch)
         found[rows, new] = scores.double()
-        model = fit(on[rows, :end].double(), found[rows, :end], rows)
+        model = fit(on[rows, :end].double(), found[rows, :end], rows, counts[rows])
         certain = stability(model, sizes[rows], settings.reduce)
         coefficients[rows], r2[rows], stable[rows], used[rows] = model.coefficients, model.r2, certain, end
         rows = rows[~(certain >= 1 - settings.tolerance)]
