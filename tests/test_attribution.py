@@ -543,6 +543,16 @@ def test_what_neighbours_do_together_disturbs_half_as_much_and_the_coefficients_
     assert error[False] < 0.5 * error[True]
 
 
+def test_interactions_do_not_depend_on_where_the_scores_begin():
+    groups, random = interactions.touching(np.arange(16).reshape(4, 4)), np.random.default_rng(0)
+    z = torch.from_numpy(draws.orthogonal(random, 64, 16)).double()
+    scores = torch.from_numpy(random.normal(size=64))
+    one, other = (interactions.interactions(z, scores + start, groups, np.ones(17), 1.0) for start in (0, 1e4))
+    torch.testing.assert_close(
+        (one.shares, one.coefficients, one.pulls), (other.shares, other.coefficients, other.pulls)
+    )
+
+
 @pytest.mark.slow
 def test_orthogonal_draws_come_closer_to_the_map_of_many_draws(patches, settings, resnet):
     many = {"segments": 50, "samples": 1000, "max_samples": 1000}

@@ -65,7 +65,7 @@ def interactions(
     sizes = sizes / sizes.mean().clamp(min=torch.finfo(sizes.dtype).tiny) + LEAST
     pairs, triples = (signs[:, members].prod(2) for members in groups)
     scales = [sizes[members].log().mean(1).exp() for members in groups]
-    of_pairs, _ = _effects(torch.ones_like(signs[:, :1]), even, pairs, scales[0])
+    of_pairs, _ = _effects(torch.ones_like(signs[:, :1]), even - even.mean(), pairs, scales[0])
     of_triples, pulls = _effects(signs, odd, triples, scales[1])
     even, odd = pairs @ of_pairs, triples @ of_triples
     return Interactions(
