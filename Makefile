@@ -1,6 +1,6 @@
-# `make repro` runs the experiment, `make test` the tests; either sets up what it needs. `make TORCH=cpu …` takes the
-# CPU build of torch (smaller, no CUDA libraries) from PyTorch's own package index; `make repro WORKERS=2` runs two
-# stages side by side.
+# `make repro` runs the experiment on all cores, `make test` the tests; either sets up what it needs. `make TORCH=cpu …`
+# takes the CPU build of torch (smaller, no CUDA libraries) from PyTorch's own package index; WORKERS=1 runs one stage at
+# a time.
 PYTHON ?= python3
 TORCH ?= default
 VENV := .venv
@@ -8,17 +8,22 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # uv installs into this one, whatever is active in the shell
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: repro atlas test check format benchmark lock plots-page clean-work
+.PHONY: repro experiment atlas test check format benchmark lock plots-page clean-work
 
 repro: $(VENV)/ready
-	$(if $(WORKERS),python -m pcam_agreement.side_by_side --workers $(WORKERS),dvc repro)
-	@python -m pcam_agreement.table
+	@python -m pcam_agreement.pipeline.parallel $(if $(WORKERS),--workers $(WORKERS))
+	@python -m pcam_agreement.pipeline.table
+
+# `make experiment SET="train.lr=1e-4 explain.patches=100" NAME=slower`: as `dvc exp run -S …`, on all cores.
+experiment: $(VENV)/ready
+	@python -m pcam_agreement.pipeline.experiment $(SET) --name $(NAME) $(if $(WORKERS),--workers $(WORKERS))
+	@python -m pcam_agreement.pipeline.table
 
 # The page to look at patches; `make atlas REV=<experiment>` puts another revision's beside this run's.
 atlas: $(VENV)/ready
 	dvc repro atlas
 ifdef REV
-	@python -m pcam_agreement.beside $(REV)
+	@python -m pcam_agreement.pipeline.compare_atlases $(REV)
 else
 	@python -c 'from pathlib import Path; print("open", Path("data/atlas/index.html").resolve().as_uri())'
 endif
@@ -26,7 +31,7 @@ endif
 # A process a core, a thread a process: threads of several processes would wait for each other. The longest file first.
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadfile \
-	  --no-loadscope-reorder tests/test_pipeline.py tests
+	  --no-loadscope-reorder tests/pipeline/test_pipeline.py tests
 
 check: $(VENV)/ready
 	ruff check .
@@ -46,6 +51,7 @@ benchmark: $(VENV)/ready
 	python benchmarks/agreement.py
 	python benchmarks/atlas.py
 	python benchmarks/data.py
+	python benchmarks/startup.py
 
 # The page that `dvc plots` fills, with its scripts inside.
 plots-page: $(VENV)/ready

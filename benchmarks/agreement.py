@@ -25,7 +25,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pcam_agreement import agreement, comparing, intervals, params, pcam, store
+from pcam_agreement.agreement.compare import compare
+from pcam_agreement.agreement.settings import Agreement
+from pcam_agreement.core.patch import PATCH
+from pcam_agreement.core.settings import read_params, section
+from pcam_agreement.heatmaps.file import Heatmaps, open_heatmaps
+from pcam_agreement.report import bootstrap
 
 SLIDES = 200
 LENGTH = 256  # patches written, and read, in one go
@@ -34,7 +39,7 @@ FEW = 4  # patches measured at once: more of them do not stay in the processor's
 
 def write(folder: Path, sets: int, patches: int) -> None:
     """Smooth heatmaps that share something with those of the same patch in other sets."""
-    side = pcam.PATCH
+    side = PATCH
     away = np.abs(np.arange(side)[:, None] - np.linspace(0, side - 1, 16))
     spread = np.exp(-((away / 6) ** 2)).astype(np.float32)  # [96, 16]
     for number in range(sets):
@@ -53,46 +58,34 @@ def write(folder: Path, sets: int, patches: int) -> None:
             file["repeated"], file.attrs["settings"] = maps[:0], "{}"
 
 
-def opened(folder: Path, patches: int) -> dict[str, store.Heatmaps]:
+def opened(folder: Path, patches: int) -> dict[str, Heatmaps]:
     """The first so many patches of all sets, dropped from the page cache."""
     sets = {}
     for path in sorted(folder.iterdir()):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        whole = store.open_heatmaps(path)
+        whole = open_heatmaps(path)
         sets[path.stem] = replace(whole, index=whole.index[:patches], constant=whole.constant[:patches])
     return sets
 
 
-def read(sets: dict[str, store.Heatmaps]) -> None:
+def read(sets: dict[str, Heatmaps]) -> None:
     for one in sets.values():
         for start in range(0, len(one.index), LENGTH):
             one.read(slice(start, start + LENGTH))
 
 
-def pairs(sets: dict[str, store.Heatmaps], fraction: float) -> None:
-    """J and kappa of all pairs at the top fraction."""
-
-    def work(heatmaps: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        few = (heatmaps[:, start : start + FEW].swapaxes(0, 1) for start in range(0, len(rows), FEW))
-        codes = (agreement.codes(part).reshape(*part.shape[:2], -1) for part in few)
-        iou = np.concatenate([agreement.top_iou(part, fraction) for part in codes]).T
-        return {"iou": iou, "kappa": agreement.kappa(iou, fraction)}
-
-    comparing.stream(list(sets.values()), work, comparing.RUN)
-
-
-def everything(sets: dict[str, store.Heatmaps], settings: params.Agreement) -> dict[str, np.ndarray]:
+def everything(sets: dict[str, Heatmaps], settings: Agreement) -> dict[str, np.ndarray]:
     """All that the compare stages measure of pairs."""
     count = len(next(iter(sets.values())).index)
     random = np.random.default_rng(0)
-    return comparing.compare(sets, random.integers(0, 2, count), random.integers(0, SLIDES, count), settings)
+    return compare(sets, random.integers(0, 2, count), random.integers(0, SLIDES, count), settings)
 
 
 def peak(folder: Path, patches: int) -> float:
     """MiB that a process needs for everything (its own: what getrusage says has the peak of the parent in it)."""
-    everything(opened(folder, patches), params.load().agreement)
+    everything(opened(folder, patches), section(read_params(), "agreement", Agreement))
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
 
@@ -101,7 +94,7 @@ def intervals_of(found: dict[str, np.ndarray], sets: int, draws: int) -> None:
     """All that the report estimates, if every second set is the twin of the one before."""
     rows = {pair: row for row, pair in enumerate(combinations(range(sets), 2))}
     ceilings = [[[rows[one - one % 2, one - one % 2 + 1]] for one in pair] for pair in rows]
-    estimates = intervals.estimate(found, ceilings, draws, 0)
+    estimates = bootstrap.estimate(found, ceilings, draws, 0)
     for name in ("iou", "null", "excess", "normalised"):
         estimates.interval(name)
         estimates.interval_of_mean(name, np.ones(len(rows), bool))
@@ -122,20 +115,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args()
-    settings = params.load().agreement
+    settings = section(read_params(), "agreement", Agreement)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder, args.sets, args.patches)
-        reads, ratios = [], []
+        reads = []
         for _ in range(args.repeats):
             sets = opened(folder, args.patches)
             reads.append(seconds(lambda: read(sets)))  # noqa: B023
-            sets = opened(folder, args.patches)
-            ratios.append(seconds(lambda: pairs(sets, settings.top_fraction)) / reads[-1])  # noqa: B023
         sets, found = opened(folder, args.patches), {}
         whole = seconds(lambda: found.update(everything(sets, settings)))
         numbers = {
-            "pairs_over_read": round(float(np.median(ratios)), 2),
             "bootstrap_seconds": round(seconds(lambda: intervals_of(found, args.sets, 2000)), 2),
             "everything_over_read": round(whole / float(np.median(reads)), 2),
             "read_seconds": round(float(np.median(reads)), 2),

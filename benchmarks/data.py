@@ -31,9 +31,15 @@ from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.transforms.functional import to_tensor
 
-from pcam_agreement import networks, params, pcam, synthetic
-from pcam_agreement.loading import Data, Source
-from pcam_agreement.training import PRECISION, Learner
+from pcam_agreement.core.settings import read_params
+from pcam_agreement.data.pcam import Split, file_name, read_split, write_split
+from pcam_agreement.data.slides import DrawnSlides, SplitSlides
+from pcam_agreement.data.sources import synthetic
+from pcam_agreement.networks.classifier import build_classifier, to_float
+from pcam_agreement.networks.device import choose_device
+from pcam_agreement.pipeline.params import check_params
+from pcam_agreement.training.batches import Data, Source
+from pcam_agreement.training.fit import PRECISION, Learner
 
 TRAIN = 262_144
 PER_SLIDE = 1024
@@ -41,17 +47,17 @@ PER_SLIDE = 1024
 
 def draw(folder: Path, slides: int) -> dict[str, float]:
     """Draw some slides for real; what that costs."""
-    splits = params.SplitSlides(train=slides, valid=1, test=1)
+    splits = SplitSlides(train=slides, valid=1, test=1)
     start = time.perf_counter()
-    synthetic.generate(folder, params.Synthetic(slides=splits, patches_per_slide=PER_SLIDE), seed=0)
+    synthetic.write(folder, DrawnSlides(slides=splits, patches_per_slide=PER_SLIDE), seed=0)
     took = time.perf_counter() - start
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {"drawn_patches_a_second": PER_SLIDE * (slides + 2) / took, "largest_process_mib": peak / 1024}
 
 
-def fill(drawn: Path, folder: Path, name: str, count: int) -> pcam.Split:
+def fill(drawn: Path, folder: Path, name: str, count: int) -> Split:
     """A split of this many patches: those that were drawn, again and again, each time moved by a pixel more."""
-    few = pcam.read(drawn, "train")
+    few = read_split(drawn, "train")
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, count, PER_SLIDE):
@@ -60,19 +66,19 @@ def fill(drawn: Path, folder: Path, name: str, count: int) -> pcam.Split:
 
     rows = np.arange(count) % len(few.labels)
     meta: pd.DataFrame = few.meta.iloc[rows].reset_index(drop=True)
-    pcam.write(folder, name, blocks(), few.labels[rows], meta)
-    return pcam.read(folder, name)
+    write_split(folder, name, blocks(), few.labels[rows], meta)
+    return read_split(folder, name)
 
 
 def seed_reader(folder: Path, number: int) -> tuple[torch.Tensor, int]:
     """An item as the original project read it."""
-    with h5py.File(folder / pcam.file_name("train", "x")) as file:
+    with h5py.File(folder / file_name("train", "x")) as file:
         patch = to_tensor(Image.fromarray(file["x"][number]))
-    with h5py.File(folder / pcam.file_name("train", "y")) as file:
+    with h5py.File(folder / file_name("train", "y")) as file:
         return patch, int(file["y"][number].squeeze())
 
 
-def read_over_seed(folder: Path, split: pcam.Split) -> float:
+def read_over_seed(folder: Path, split: Split) -> float:
     cpu, pairs = torch.device("cpu"), []
     source = Source(split.patches, split.labels, np.arange(len(split.labels)), "memmap", cpu)
     numbers = np.random.default_rng(0).permutation(len(split.labels))
@@ -141,14 +147,14 @@ def resident(learner: Learner, batch: tuple[torch.Tensor, torch.Tensor], device:
     return subject.seconds(lambda: [step() for _ in range(steps)], device) / steps
 
 
-def step_over_resident(name: str, split: pcam.Split, batch_size: int, steps: int, repeats: int) -> tuple[float, float]:
+def step_over_resident(name: str, split: Split, batch_size: int, steps: int, repeats: int) -> tuple[float, float]:
     """The ratio, and patches a second of training."""
-    device, settings = networks.device("auto"), params.load(Path("params.yaml")).network[name]
+    device, settings = choose_device("auto"), check_params(read_params()).network[name]
     settings = settings.model_copy(update={"schedule": "constant", "batch_size": batch_size})
     whole = (split.patches, split.labels, np.arange(len(split.labels)))
     torch.manual_seed(0)
-    learner = Learner(networks.build(settings.architecture, "none", settings.input), settings)
-    first = networks.to_float(torch.from_numpy(split.patches[:batch_size].copy()).to(device))
+    learner = Learner(build_classifier(settings.architecture, "none", settings.input), settings)
+    first = to_float(torch.from_numpy(split.patches[:batch_size].copy()).to(device))
     labels = torch.from_numpy(split.labels[:batch_size].copy()).float().to(device)
     pairs = []
     for _ in range(repeats):
@@ -181,7 +187,7 @@ def main() -> None:
     else:
         for name, value in found.items():
             print(f"{name:24} {value:10}")
-        print(f"{args.network}, batches of {args.batch_size}, on {subject.machine(networks.device('auto'))}")
+        print(f"{args.network}, batches of {args.batch_size}, on {subject.machine(choose_device('auto'))}")
 
 
 if __name__ == "__main__":

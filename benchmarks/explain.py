@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from pathlib import Path
 
 import subject
 import torch
 from torch import Tensor
 
-from pcam_agreement import networks, params
-from pcam_agreement.attribution import METHODS
-from pcam_agreement.attribution.batches import Batch, fastest
-from pcam_agreement.attribution.gradient import gradient
-from pcam_agreement.attribution.score import Score, make_score
+from pcam_agreement.attribution.common.gradient import gradient
+from pcam_agreement.attribution.common.score import Score, make_score
+from pcam_agreement.networks.classifier import Classifier
+from pcam_agreement.networks.device import choose_device
 
 # Enough work to be timed, at settings that people use.
 SETTINGS: dict[str, dict] = {
     "smoothgrad": {"samples": 50},
-    "integrated_gradients": {"nodes": 20, "max_nodes": 20},
+    "integrated_gradients": {"n_steps": 20, "max_steps": 20},
     "lime": {"samples": 300, "max_samples": 300},
     "kernel_shap": {"samples": 300, "max_samples": 300},
 }
@@ -35,7 +33,7 @@ PATCHES = {"saliency": 256, "input_x_gradient": 256, "grad_cam": 256, "integrate
 class Counted(torch.nn.Module):
     """A network that counts its inputs, with and without a gradient to the pixels (always: as if all had one)."""
 
-    def __init__(self, network: networks.Classifier, always: bool) -> None:
+    def __init__(self, network: Classifier, always: bool) -> None:
         super().__init__()
         self.network, self.backbone, self.spatial = network, network.backbone, network.spatial
         self.with_gradient = self.without = 0
@@ -68,34 +66,35 @@ def raw_passes(score: Score, counted: Counted, patches: Tensor, sizes: dict[str,
 def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="resnet34", help="a key of `network` in params.yaml")
-    parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if name not in ("random", "centre")])
+    parser.add_argument("--methods", nargs="+", default=subject.METHODS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object, method to ratio")
     args = parser.parse_args()
-    device = networks.device("auto")
+    device = choose_device("auto")
     network = subject.network(args.network, device)
-    settings = params.load(Path("params.yaml")).method
     many = subject.patches(256, device)
     one = make_score(network, torch.zeros(len(many), device=device), "tumour", "logit")
     zero = torch.zeros(1, dtype=torch.int64, device=device)
     with torch.no_grad():
-        forward = fastest(lambda size: one(many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256)[0]
+        forward = subject.fastest(lambda size: one(many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256)[0]
     sizes = {
         "forward": forward,
-        "gradient": fastest(lambda size: gradient(one, many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256)[0],
+        "gradient": subject.fastest(
+            lambda size: gradient(one, many[:1].expand(size, -1, -1, -1), zero.expand(size)), 256
+        )[0],
     }
     ratios = {}
     for method in args.methods:
         patches = many[: PATCHES.get(method, 4) * (8 if device.type == "cuda" else 1)]
-        chosen = getattr(settings, method).model_copy(update=SETTINGS.get(method, {}))
+        chosen = subject.method_settings(method, **SETTINGS.get(method, {}))
         rows, seeds = torch.zeros(len(patches), device=device), list(range(len(patches)))
         counted = Counted(network, always=method == "grad_cam")
         probe = make_score(counted, rows, "tumour", "logit")
-        size = sizes["forward" if method in ("occlusion", "lime", "kernel_shap", "grad_cam") else "gradient"]
-        METHODS[method](probe, patches, seeds, chosen, Batch(size))
+        size = sizes["forward" if method in (*subject.FORWARD, "grad_cam") else "gradient"]
+        subject.attribute(method, probe, patches, seeds, chosen, size)
         pairs = []
         for _ in range(args.repeats):
-            own = subject.seconds(lambda: METHODS[method](one, patches, seeds, chosen, Batch(size)), device)  # noqa: B023
+            own = subject.seconds(lambda: subject.attribute(method, one, patches, seeds, chosen, size), device)  # noqa: B023
             raw = subject.seconds(lambda: raw_passes(one, counted, patches, sizes), device)  # noqa: B023
             pairs.append((own, raw))
         ratios[method] = round(subject.median_ratio(pairs), 3)

@@ -26,7 +26,8 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from ruamel.yaml import YAML
 
-from pcam_agreement import params, profile
+from pcam_agreement.pipeline import profile
+from pcam_agreement.pipeline.params import check_params
 
 ROOT = Path(__file__).parents[1]
 PER_SLIDE = 1024
@@ -38,6 +39,7 @@ def settings(architecture: str, slides: int) -> dict:
     number = {"train": slides, "valid": held_out, "test": held_out}
     return {
         "networks": ["trained", "untrained"],
+        "tested": ["trained", "untrained"],
         "methods": ["saliency", "grad_cam"],
         "data": {"source": "synthetic", "synthetic": {"slides": number, "patches_per_slide": PER_SLIDE}},
         "train": {"epochs": 1, "fraction": 0.05, "batch_size": 64, "placement": "memmap"},
@@ -53,7 +55,7 @@ def stages(folder: Path, own: dict) -> list[tuple[str, str]]:
     """Names and commands of the pipeline's stages with these settings, in the order of `dvc repro`; it runs here."""
     yaml = YAML(typ="safe", pure=True)
     raw = profile.laid_over(yaml.load(ROOT / "params.yaml"), own)
-    params.check(raw)
+    check_params(raw)
     yaml.dump(raw, folder / "params.yaml")
     (folder / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     (folder / "src").symlink_to(ROOT / "src")

@@ -2,11 +2,11 @@
 
 python benchmarks/quality.py --network resnet34 [--methods lime kernel_shap integrated_gradients] [--json]
 
-LIME and KernelSHAP: the time until the masks (top quarter) of other draws have a mean IoU of 0.9 with each other.
-Integrated gradients: until they have a mean IoU of 0.95 with those of 1,024 nodes. Each tool at the cheapest setting
+LIME and KernelSHAP: the time until the masks (top quarter) of other samples have a mean IoU of 0.9 with each other.
+Integrated gradients: until they have a mean IoU of 0.95 with those of 1,024 points. Each tool at the cheapest setting
 that gets there; all share superpixels, fill, kernel, ridge, network and batch size. The network has its batch norms
-folded for ours (`networks.load`), as it was trained for the others; ours also runs in bf16 where that is faster. What
-does not get there with MOST draws or nodes says so.
+folded for ours (`load_classifier`), as it was trained for the others; ours also runs in bf16 where that is faster. What
+does not get there with MOST samples or steps says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
 
 import captum.attr
 import numpy as np
@@ -28,24 +27,23 @@ from captum._utils.models.linear_model import SkLearnRidge
 from lime.lime_image import LimeImageExplainer
 from torch import Tensor, nn
 
-from pcam_agreement import agreement, heatmap, networks, params
-from pcam_agreement.attribution import METHODS
-from pcam_agreement.attribution.batches import Batch, fastest
-from pcam_agreement.attribution.gradient import gradient
-from pcam_agreement.attribution.score import Score, make_score
-from pcam_agreement.attribution.superpixels import superpixels
+from pcam_agreement.attribution.common.gradient import gradient
+from pcam_agreement.attribution.common.score import Score, make_score
+from pcam_agreement.attribution.common.superpixels import superpixels
+from pcam_agreement.heatmaps.masks import overlap, top_mask
+from pcam_agreement.networks.device import choose_device
 
 WANTED = {"lime": 0.9, "kernel_shap": 0.9, "integrated_gradients": 0.95}
-SEEDS = 3  # of draws, every pair of them compared: one pair on few patches is luck
-FIRST = {"lime": 128, "kernel_shap": 128, "integrated_gradients": 4}  # draws, or nodes, that the search begins with
+SEEDS = 3  # of samples, every pair of them compared: one pair on few patches is luck
+FIRST = {"lime": 128, "kernel_shap": 128, "integrated_gradients": 4}  # samples, or steps, that the search begins with
 MOST = {"lime": 16_384, "kernel_shap": 16_384, "integrated_gradients": 256}
 
-# Makes maps [n, h, w] of all patches with this many draws (or nodes) from this seed.
+# Makes maps [n, h, w] of all patches with this many samples (or steps) from this seed.
 Tool = Callable[[int, int], np.ndarray]
 
 
 def masks(maps: np.ndarray) -> np.ndarray:
-    return heatmap.top_mask(np.abs(maps).reshape(len(maps), -1), 0.25)
+    return top_mask(np.abs(maps).reshape(len(maps), -1), 0.25)
 
 
 def main() -> None:
@@ -55,20 +53,19 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=8)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    device = networks.device("auto")
+    device = choose_device("auto")
     network, patches = subject.network(args.network, device), subject.patches(args.patches, device)
     zeros = torch.zeros(len(patches), device=device)
     score = make_score(network, zeros, "tumour", "logit")
     plain = subject.as_trained(args.network, device)
     reduced = make_score(subject.network(args.network, device, "bf16"), zeros, "tumour", "logit")
-    settings = params.load(Path("params.yaml")).method
     results: dict[str, dict] = {}
     for method in args.methods:
-        size, rate = fastest(_work(score, patches, method), 256)
+        size, rate = subject.fastest(_work(score, patches, method), 256)
         tools = _path_tools if method == "integrated_gradients" else _surrogate_tools
-        made = tools(method, score, plain, patches, settings, size)
-        if fastest(_work(reduced, patches, method), 256)[1] > rate:  # not every processor computes in it
-            made["ours, bf16"] = tools(method, reduced, plain, patches, settings, size)["ours"]
+        made = tools(method, score, plain, patches, size)
+        if subject.fastest(_work(reduced, patches, method), 256)[1] > rate:  # not every processor computes in it
+            made["ours, bf16"] = tools(method, reduced, plain, patches, size)["ours"]
         exact = masks(made["captum"](1024, 0)) if method == "integrated_gradients" else None
         results[method] = {}
         for name, tool in made.items():
@@ -93,7 +90,7 @@ def main() -> None:
 
 
 def cheapest(tool: Tool, method: str, exact: np.ndarray | None) -> int | None:
-    """How many draws or nodes it takes until the masks are as good as wanted; None where MOST are not enough.
+    """How many samples or steps it takes until the masks are as good as wanted; None where MOST are not enough.
 
     Doubled until they are; between the last two 1 - IoU is taken for a power of the number, which few patches and
     seeds disturb less than a search would be.
@@ -101,9 +98,9 @@ def cheapest(tool: Tool, method: str, exact: np.ndarray | None) -> int | None:
 
     def error(count: int) -> float:
         if exact is not None:
-            return 1 - float(agreement.overlap(masks(tool(count, 0)), exact).mean())
+            return 1 - float(overlap(masks(tool(count, 0)), exact).mean())
         found = [masks(tool(count, seed)) for seed in range(SEEDS)]
-        return 1 - float(np.mean([agreement.overlap(a, b).mean() for a, b in combinations(found, 2)]))
+        return 1 - float(np.mean([overlap(a, b).mean() for a, b in combinations(found, 2)]))
 
     wanted, count = 1 - WANTED[method], FIRST[method]
     before, now = 1.0, error(count)
@@ -114,7 +111,7 @@ def cheapest(tool: Tool, method: str, exact: np.ndarray | None) -> int | None:
         before, now = now, error(count)
     power = max(np.log2(before / max(now, 1e-9)), 1e-3)
     needed = count * (now / wanted) ** (1 / power)
-    return round(needed) if exact is not None else max(2, round(needed / 2) * 2)  # draws come in pairs
+    return round(needed) if exact is not None else max(2, round(needed / 2) * 2)  # samples come in pairs
 
 
 def _work(score: Score, patches: Tensor, method: str) -> Callable[[int], object]:
@@ -129,13 +126,11 @@ def _work(score: Score, patches: Tensor, method: str) -> Callable[[int], object]
     return work
 
 
-def _path_tools(
-    method: str, score: Score, network: nn.Module, patches: Tensor, settings: params.Methods, size: int
-) -> dict[str, Tool]:
+def _path_tools(method: str, score: Score, network: nn.Module, patches: Tensor, size: int) -> dict[str, Tool]:
     def ours(count: int, seed: int) -> np.ndarray:
-        change = {"rule": "auto", "nodes": count, "max_nodes": count}
-        chosen = settings.integrated_gradients.model_copy(update=change)
-        return METHODS[method](score, patches, range(len(patches)), chosen, Batch(size))[0].sum(1).cpu().numpy()
+        change = {"rule": "auto", "n_steps": count, "max_steps": count}
+        chosen = subject.method_settings("integrated_gradients", **change)
+        return subject.attribute(method, score, patches, range(len(patches)), chosen, size)[0].sum(1).cpu().numpy()
 
     def captums(count: int, seed: int) -> np.ndarray:
         found = captum.attr.IntegratedGradients(network).attribute(
@@ -146,12 +141,10 @@ def _path_tools(
     return {"ours": ours, "captum": captums}
 
 
-def _surrogate_tools(
-    method: str, score: Score, network: nn.Module, patches: Tensor, settings: params.Methods, size: int
-) -> dict[str, Tool]:
+def _surrogate_tools(method: str, score: Score, network: nn.Module, patches: Tensor, size: int) -> dict[str, Tool]:
     device = patches.device
     pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
-    own = getattr(settings, method)
+    own = subject.method_settings(method)
 
     def segment(patch: np.ndarray) -> np.ndarray:
         return superpixels(patch, own.superpixels, own.segments)
@@ -159,7 +152,7 @@ def _surrogate_tools(
     def ours(count: int, seed: int) -> np.ndarray:
         chosen = own.model_copy(update={"samples": count, "max_samples": count})
         seeds = [1000 * seed + row for row in range(len(patches))]
-        return METHODS[method](score, patches, seeds, chosen, Batch(size))[0].sum(1).cpu().numpy()
+        return subject.attribute(method, score, patches, seeds, chosen, size)[0].sum(1).cpu().numpy()
 
     def captums(count: int, seed: int) -> np.ndarray:
         torch.manual_seed(seed)

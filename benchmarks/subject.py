@@ -5,55 +5,70 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pcam_agreement import inference, names, networks, params, pcam, synthetic
+from pcam_agreement.attribution.common.superpixels import superpixels_of_all
+from pcam_agreement.core import plugins
+from pcam_agreement.core.names import named
+from pcam_agreement.core.settings import read_params, section
+from pcam_agreement.data.pcam import CONTENTS, read_split, stratified_sample
+from pcam_agreement.data.slides import DrawnSlides, SplitSlides
+from pcam_agreement.data.sources import synthetic
+from pcam_agreement.inference.batch import Batch
+from pcam_agreement.inference.load import PRECISION, fold_batch_norms, load_classifier
+from pcam_agreement.networks.classifier import Classifier, build_classifier
+from pcam_agreement.networks.logits import to_device
+from pcam_agreement.networks.recipes import recipes
 
 DATA = Path("data")
+METHODS = [name for name in plugins.available(plugins.METHODS) if name not in ("random", "centre")]
+FORWARD = ("occlusion", "lime", "kernel_shap")  # methods of forward passes alone
+GAIN = 1.03  # a batch twice as large must be this much faster, a patch, to be taken
 
 
-def network(name: str, device: torch.device, precision: str = "32") -> networks.Classifier:
-    """The checkpoint of `dvc repro` of a key of `network`, or, where there is none, it as it is drawn (and said)."""
+def network(name: str, device: torch.device, precision: str = "32") -> Classifier:
+    """The checkpoint of `dvc repro` of a key of `network`, or, where there is none, untrained (and said)."""
     path = DATA / "checkpoints" / f"{name}.safetensors"
     if path.exists():
-        return networks.load(path, device, precision)
+        return load_classifier(path, device, precision)
     print(f"{path} is not there: {name} is measured untrained.", file=sys.stderr)
     torch.manual_seed(0)
-    untrained = networks.build(architecture(name), "none", "native").eval()
-    networks.fold_batch_norms(untrained.backbone)
-    untrained.requires_grad_(False).backbone.to(networks.PRECISION[precision])
+    untrained = build_classifier(architecture(name), "none", "native").eval()
+    fold_batch_norms(untrained.backbone)
+    untrained.requires_grad_(False).backbone.to(PRECISION[precision])
     return untrained.to(device).to(memory_format=torch.channels_last)
 
 
 def architecture(name: str) -> str:
-    return names.named("network", name, params.load().network).architecture
+    return named("network", name, recipes(read_params()))["architecture"]
 
 
-def as_trained(name: str, device: torch.device) -> networks.Classifier:
+def as_trained(name: str, device: torch.device) -> Classifier:
     """The same network, batch norms and all: what a library is given that knows nothing of folding."""
     path = DATA / "checkpoints" / f"{name}.safetensors"
     torch.manual_seed(0)
-    network = networks.build(architecture(name), "none", "native")
+    network = build_classifier(architecture(name), "none", "native")
     if path.exists():
         network.backbone.load_state_dict(load_file(path))
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 
 def patches(count: int, device: torch.device) -> Tensor:
-    """A stratified draw of test patches of the experiment, or of synthetic ones: float32 [n, 3, 96, 96]."""
+    """A stratified sample of test patches of the experiment, or of synthetic ones: float32 [n, 3, 96, 96]."""
     folder = DATA / "patches"
-    if not (folder / pcam.CONTENTS).exists():
+    if not (folder / CONTENTS).exists():
         folder = Path(tempfile.mkdtemp())
-        slides = params.SplitSlides(train=1, valid=1, test=1 + count // 96)
-        synthetic.generate(folder, params.Synthetic(slides=slides, patches_per_slide=96), seed=0)
-    split = pcam.read(folder, "test")
-    return inference.to_device(split.patches[pcam.draw(split.labels, count, 0)], device)
+        slides = SplitSlides(train=1, valid=1, test=1 + count // 96)
+        synthetic.write(folder, DrawnSlides(slides=slides, patches_per_slide=96), seed=0)
+    split = read_split(folder, "test")
+    return to_device(split.patches[stratified_sample(split.labels, count, 0)], device)
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -77,3 +92,41 @@ def machine(device: torch.device) -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
     return f"{model}, {torch.get_num_threads()} threads"
+
+
+def method_settings(name: str, raw: dict | None = None, **change: object) -> Any:
+    """A method's block of params.yaml (or of these parameters), with these settings changed."""
+    kind = plugins.load(plugins.METHODS, "method", name).Settings
+    return section(raw or read_params(), f"method.{name}", kind).model_copy(update=change)
+
+
+def attribute(
+    method: str, score: Any, patches: Tensor, seeds: Sequence[int], settings: Any, size: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A method's attribution and diagnostics, superpixels included."""
+    options = {}
+    if hasattr(settings, "superpixels"):
+        pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
+        options["superpixels"] = superpixels_of_all(pixels, settings.superpixels, settings.segments)
+    module = plugins.load(plugins.METHODS, "method", method)
+    return module.attribute(score, patches, seeds, settings, Batch(size), **options)
+
+
+def fastest(work: Callable[[int], object], most: int = 4096) -> tuple[int, float]:
+    """The batch size, a power of two from 8, at which work(size) is fastest or nearly so; its rate, patches a second.
+
+    Stops where doubling does not pay or memory ends.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    best, best_rate, size = 8, 0.0, 8
+    while size <= most:
+        try:
+            work(size)
+            spent = min(seconds(lambda: work(size), device) for _ in range(2))  # noqa: B023
+        except torch.OutOfMemoryError:
+            break
+        if size / spent < best_rate * GAIN:
+            break
+        best, best_rate = size, size / spent
+        size *= 2
+    return best, best_rate

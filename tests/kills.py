@@ -17,7 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from pcam_agreement import params, pcam, synthetic
+from pcam_agreement.data.audit import describe, write_contents
+from pcam_agreement.data.slides import DrawnSlides, SplitSlides
+from pcam_agreement.data.sources import synthetic
 from repository import Repository, write_images
 
 
@@ -28,10 +30,10 @@ def main() -> None:
     args = parser.parse_args()
     draw = random.Random(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="kills"))
-    slides = params.SplitSlides(train=1, valid=1, test=1)
+    slides = SplitSlides(train=1, valid=1, test=1)
     (folder / "dataset").mkdir()
-    synthetic.generate(folder / "dataset", params.Synthetic(slides=slides, patches_per_slide=33), seed=0)
-    pcam.write_contents(folder / "dataset", pcam.describe(folder / "dataset"))
+    synthetic.write(folder / "dataset", DrawnSlides(slides=slides, patches_per_slide=33), seed=0)
+    write_contents(folder / "dataset", describe(folder / "dataset"))
     (folder / "repository").mkdir()
     repository = Repository(folder / "repository", write_images(folder / "dataset", folder / "images"))
     start = time.monotonic()

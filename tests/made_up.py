@@ -6,9 +6,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from pcam_agreement import agreement, intervals, params, scores, strata, tables
+from pcam_agreement.agreement.measures import kappa
+from pcam_agreement.agreement.pairs import ceilings, pair_kind
+from pcam_agreement.report import bootstrap, metrics, strata, tables
 
-FRACTION, DRAWS, SEED = 0.25, 200, 3
+FRACTION, REPLICATES, SEED = 0.25, 200, 3
+PASSES = {"forward": 0, "gradient": 1}
 CONTENTS: dict = {  # what fetch leaves beside the data, in part
     "splits": {name: {"label_differs_from_meta": count} for name, count in (("train", 5), ("valid", 0), ("test", 2))},
     "audit": {
@@ -26,27 +29,27 @@ CONTENTS: dict = {  # what fetch leaves beside the data, in part
 class Run:
     """Inputs of the tables; then the tables of all methods, one below the other."""
 
-    networks: dict[str, params.Network]
+    networks: dict[str, dict]
     logits: dict[str, np.ndarray]  # [n], of the explained patches
     labels: np.ndarray
     outside: np.ndarray
     results: dict[str, dict[str, np.ndarray]]  # by method
     found: dict[str, dict[str, float]] = field(default_factory=dict)
-    estimates: dict[str, intervals.Estimates] = field(default_factory=dict)
+    estimates: dict[str, bootstrap.Estimates] = field(default_factory=dict)
     tests: dict[str, dict] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48, slides=8, seed=0) -> Run:
-    """Agreement that depends on the kind of pair, the slide and the patch; some maps say nothing."""
+def make(networks: dict[str, dict], methods=("saliency", "lime"), n=48, slides=8, seed=0) -> Run:
+    """Agreement that depends on the kind of pair, the slide and the patch; some maps are constant."""
     random = np.random.default_rng(seed)
     labels, of_slide = random.integers(0, 2, n), np.arange(n) % slides
     skill = np.where(
-        [network.epochs > 0 for network in networks.values()], random.uniform(0.6, 1.6, len(networks)), 0.1
+        [network["epochs"] > 0 for network in networks.values()], random.uniform(0.6, 1.6, len(networks)), 0.1
     )
     logits = {name: own * (2 * labels - 1) + random.normal(0, 1, n) for name, own in zip(networks, skill, strict=True)}
     pairs = list(combinations(range(len(networks)), 2))
-    kinds = [tables.pair_kind(*(list(networks.values())[i] for i in pair)) for pair in pairs]
+    kinds = [pair_kind(*(list(networks.values())[i] for i in pair)) for pair in pairs]
     results = {}
     for method in methods:
         level = np.array([{"trained": random.uniform(0.3, 0.4), "ceiling": 0.5, "floor": 0.22}[kind] for kind in kinds])
@@ -56,7 +59,7 @@ def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48
         iou = np.where(says, np.clip(level[:, None] + noise, 0.01, 0.99), np.nan)
         results[method] = {
             "iou": iou,
-            "kappa": agreement.kappa(iou, FRACTION),
+            "kappa": kappa(iou, FRACTION),
             **{name: iou / 2 for name in ("weighted_iou", "weighted_iou_chance", "spearman")},
             "null_iou": np.where(says, 0.18 + random.normal(0, 0.02, iou.shape), np.nan),
             "curve": np.array([0.05, 0.25, 0.5]),
@@ -64,7 +67,7 @@ def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48
             "labels": labels,
             "slides": of_slide,
             "constant": constant,
-            "self_iou": np.where((np.arange(n) < 9) & (method == "lime"), random.random(constant.shape), np.nan),
+            "repeat_iou": np.where((np.arange(n) < 9) & (method == "lime"), random.random(constant.shape), np.nan),
             "nonfinite": np.zeros_like(constant),
             "unconverged": random.random(constant.shape) < 0.1,
             **{name: random.random(constant.shape) for name in ("max", "sd", "gini", "area", "tied")},
@@ -79,22 +82,22 @@ def make(networks: dict[str, params.Network], methods=("saliency", "lime"), n=48
 
 def tabulate(run: Run) -> Run:
     """The run with its tables: what `report` does."""
-    run.found = {name: scores.scores(one, run.labels, 0.0, 15) for name, one in run.logits.items()}
+    run.found = {name: metrics.scores(one, run.labels, 0.0, 15) for name, one in run.logits.items()}
     aurocs = {name: one["auroc"] for name, one in run.found.items()}
     right = np.stack([(one >= 0) == run.labels for one in run.logits.values()])
     parts: dict[str, list] = {}
     for method, results in run.results.items():
-        run.estimates[method] = intervals.estimate(results, tables.ceilings(run.networks), DRAWS, SEED)
+        run.estimates[method] = bootstrap.estimate(results, ceilings(run.networks), REPLICATES, SEED)
         table = tables.agreement_table(method, results, run.networks, run.estimates[method])
         gaps = tables.gap_table(table, run.networks, aurocs)
         run.tests[method] = tables.gap_test(gaps, SEED)
         for name, part in {
             "agreement": table,
             "curve": tables.curve_table(table, results["curve"], results["curve_iou"]),
-            "strata": strata.strata_table(table, results, right, run.outside, DRAWS, SEED),
+            "strata": strata.strata_table(table, results, right, run.outside, REPLICATES, SEED),
             "faithfulness": _faithfulness(method, run.networks),
             "gaps": gaps,
-            "heatmaps": tables.heatmap_table(method, results, {name: {} for name in run.networks}),
+            "heatmaps": tables.heatmap_table(method, results, {name: {} for name in run.networks}, PASSES),
             "localisation": tables.localisation_table(method, results, list(run.networks)),
         }.items():
             parts.setdefault(name, []).append(part)
@@ -102,10 +105,10 @@ def tabulate(run: Run) -> Run:
     return run
 
 
-def _faithfulness(method: str, networks: dict[str, params.Network]) -> pd.DataFrame:
-    """A verdict on every network, in turn; the first columns of `gate.faithfulness_table`."""
+def _faithfulness(method: str, networks: dict[str, dict]) -> pd.DataFrame:
+    """A verdict on every network, in turn; the first columns of `faithfulness_table`."""
     verdicts = np.resize(["informative", "uninformative", "undefined", "uninformative"], len(networks))
-    trained = [network.epochs > 0 for network in networks.values()]
+    trained = [network["epochs"] > 0 for network in networks.values()]
     return pd.DataFrame(
         {"method": method, "network": list(networks), "trained": trained, "verdict": verdicts, "reason": "deletion"}
     )

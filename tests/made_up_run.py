@@ -9,27 +9,35 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 import made_up
-from pcam_agreement import audit, gate, heatmap, params, pcam, store
-from pcam_agreement.agreement import chance_iou
-from pcam_agreement.answer import answer
-from pcam_agreement.stages import atlas, compare
-from pcam_agreement.summary import summary
+from conftest import recipe
+from pcam_agreement.agreement.measures import chance_iou
+from pcam_agreement.core.files import read_arrays, write_arrays, write_json, write_table
+from pcam_agreement.core.patch import PATCH
+from pcam_agreement.data import audit
+from pcam_agreement.data.pcam import CONTENTS, Split, read_split, write_split
+from pcam_agreement.heatmaps.file import merge_chunks, write_chunk
+from pcam_agreement.heatmaps.masks import normalise
+from pcam_agreement.pipeline import atlas, compare
+from pcam_agreement.pipeline.params import Params, check_params
+from pcam_agreement.report.answer import answer
+from pcam_agreement.report.faithfulness import count_verdicts
+from pcam_agreement.report.summary import summary
 
-SIDE = pcam.PATCH
-NEVER = 2  # the row of a patch of which the first network's heatmap says nothing, whatever the method
+SIDE = PATCH
+NEVER = 2  # the row of a patch of which the first network's heatmap is constant, whatever the method
 
 
 def write(
     folder: Path, raw: dict, patches: int = 24, slides: int = 4, masks: bool = True, silent: str | None = None
 ) -> None:
-    """Patches, heatmaps, predictions, agreement, tables and answer, where the stages would have written them.
+    """Patches, heatmaps, logits, agreement, tables and answer, where the stages would have written them.
 
-    silent: a network whose heatmaps say nothing.
+    silent: a network whose heatmaps are constant.
     """
     folder.mkdir(parents=True, exist_ok=True)
     YAML().dump(raw, folder / "params.yaml")
-    settings, data = params.check(raw), folder / "data"
-    networks = {name: settings.network[name] for name in settings.networks}
+    settings, data = check_params(raw), folder / "data"
+    networks = settings.networks
     split = _patches(data / "patches", patches, slides, masks)
     index = np.arange(1, patches)  # all but the first
     for row, (method, network) in enumerate(product(settings.methods, networks)):
@@ -44,9 +52,8 @@ def write(
     for row, name in enumerate(networks):
         random = np.random.default_rng([row, 8])
         logits[name] = ((2.0 * split.labels - 1) * 0.8 + random.normal(0, 1.5, patches)).astype(np.float32)
-        predictions = {"test_logits": logits[name], "test_labels": split.labels}
-        store.write_arrays(data / "predictions" / f"{name}.h5", predictions)
-        store.write_json(data / "scores" / f"{name}.json", {"threshold": 0.7 * row - 1})
+        write_arrays(data / "logits" / f"{name}.h5", {"test_logits": logits[name], "test_labels": split.labels})
+    write_json(data / "patches" / CONTENTS, {"synthetic": True})
     _report(folder, settings, split, index, {name: one[index] for name, one in logits.items()})
 
 
@@ -58,7 +65,7 @@ def build(folder: Path) -> Path:
     return folder / "data" / "atlas" / "index.html"
 
 
-def _patches(folder: Path, count: int, slides: int, masks: bool) -> pcam.Split:
+def _patches(folder: Path, count: int, slides: int, masks: bool) -> Split:
     random = np.random.default_rng(5)
     folder.mkdir(parents=True)
     coarse = random.integers(60, 250, (count, SIDE // 4, SIDE // 4, 3)).repeat(4, 1).repeat(4, 2)
@@ -70,8 +77,8 @@ def _patches(folder: Path, count: int, slides: int, masks: bool) -> pcam.Split:
     tumour[outside, :20, 10:90] = 255
     columns = {"coord_y": 0, "coord_x": 0, "tumor_patch": (labels == 1) | outside, "center_tumor_patch": labels == 1}
     meta = pd.DataFrame({**columns, "wsi": [f"slide_{number % slides}" for number in range(count)]})
-    pcam.write(folder, "test", [tissue], labels, meta, [tumour] if masks else None)
-    return pcam.read(folder, "test")
+    write_split(folder, "test", [tissue], labels, meta, [tumour] if masks else None)
+    return read_split(folder, "test")
 
 
 def _heatmaps(path: Path, method: str, index: np.ndarray, random: np.random.Generator, zero: slice | list) -> None:
@@ -84,29 +91,34 @@ def _heatmaps(path: Path, method: str, index: np.ndarray, random: np.random.Gene
         diagnostics = {"r2": random.random(n)}
     else:
         maps = maps * random.exponential(1, maps.shape)
-        diagnostics = {"completeness_error": random.random(n).astype(np.float32)}
+        diagnostics = {"convergence_delta": random.random(n).astype(np.float32)}
     maps[zero] = 0
-    maps, constant = heatmap.normalise(maps)
+    maps, constant = normalise(maps)
     chunk = {"index": index, "heatmaps": maps.astype(np.float16), "logits": np.zeros(n, np.float32), **diagnostics}
     chunk |= {"constant": constant, "nonfinite": np.zeros(n, bool), "unconverged": np.arange(n) % 5 == 4}
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_chunk(path.with_suffix(".npz"), chunk)
-    store.merge_chunks([path.with_suffix(".npz")], path, n, {})
+    write_chunk(path.with_suffix(".npz"), chunk)
+    described = {"name": method, "title": method.upper(), "description": f"what {method} shows", "stochastic": False}
+    described["passes"] = made_up.PASSES
+    merge_chunks([path.with_suffix(".npz")], path, n, described, {})
     path.with_suffix(".npz").unlink()
 
 
-def _report(folder: Path, settings: params.Params, split: pcam.Split, index: np.ndarray, logits: dict) -> None:
+def _report(folder: Path, settings: Params, split: Split, index: np.ndarray, logits: dict) -> None:
     """The tables and the text that `report` makes of it."""
-    results = {method: store.read_arrays(folder / "data" / "agreement" / f"{method}.h5") for method in settings.methods}
-    networks = {name: settings.network[name] for name in settings.networks}
+    results = {method: read_arrays(folder / "data" / "agreement" / f"{method}.h5") for method in settings.methods}
+    networks = {name: recipe(settings, name) for name in settings.networks}
     outside = (split.meta["tumor_patch"] & ~split.meta["center_tumor_patch"]).to_numpy()[index]
     run = made_up.tabulate(made_up.Run(networks, logits, split.labels[index], outside, results))
+    scores = pd.DataFrame(run.found).T.rename_axis("network").reset_index()
+    run.tables["scores"] = scores.assign(threshold=[0.7 * row - 1 for row in range(len(networks))])
     for name in atlas.TABLES:
-        store.write_table(folder / "plots" / f"{name}.csv", run.tables[name])
+        write_table(folder / "plots" / f"{name}.csv", run.tables[name])
     fraction, whole = settings.agreement.top_fraction, run.tables
-    faithful, chance = gate.counts(whole["faithfulness"]), chance_iou(fraction)
+    faithful, chance = count_verdicts(whole["faithfulness"]), chance_iou(fraction)
     data = audit.few(made_up.CONTENTS)
     few = summary(run.found, whole["agreement"], whole["heatmaps"], run.estimates, run.tests, faithful, chance, data)
-    store.write_json(folder / "metrics" / "summary.json", few)
-    text = answer(few, whole["agreement"], whole["strata"], whole["curve"], fraction)
+    write_json(folder / "metrics" / "summary.json", few)
+    titles = {name: name.upper() for name in settings.methods}
+    text = answer(few, whole["agreement"], whole["strata"], whole["curve"], fraction, titles, True)
     (folder / "metrics" / "answer.md").write_text(text)

@@ -14,15 +14,15 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pcam_agreement import pcam
+from pcam_agreement.data.pcam import SPLITS, read_split
 
 ROOT = Path(__file__).parents[1]
 
 
 def write_images(dataset: Path, folder: Path) -> Path:
     """The patches of a data set as image files in class folders below train, valid and test."""
-    for name in pcam.SPLITS:
-        split = pcam.read(dataset, name)
+    for name in SPLITS:
+        split = read_split(dataset, name)
         for number, (patch, label) in enumerate(zip(split.patches, split.labels, strict=True)):
             path = folder / name / ("normal", "tumour")[label] / f"{number:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class Repository:
         shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
         shutil.copy(ROOT / ".dvc" / "plots_page.html", path / ".dvc" / "plots_page.html")
         raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-        raw["networks"] = ["one", "two"]
+        raw["networks"] = raw["tested"] = ["one", "two"]
         raw["methods"] = ["saliency", "lime"]
         raw["data"].update(source="folder", folder={**raw["data"]["folder"], "path": str(images)})
         raw["train"].update(epochs=2, batch_size=8)
@@ -125,7 +125,7 @@ class Repository:
 
     @staticmethod
     def stage_command(name: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", f"pcam_agreement.stages.{name}", *arguments]
+        return [sys.executable, "-m", f"pcam_agreement.pipeline.{name}", *arguments]
 
     def reset(self) -> None:
         """Back to the commit, without files of networks that are not in it."""
@@ -198,7 +198,7 @@ pathlib.Path(out).write_text(json.dumps({"made by": name} | content) + "\\n")
 
     def made(self) -> dict[str, str]:
         """The outputs of all stages, by path."""
-        files = [path for path in self.path.glob("data/*/*") if path.is_file()] + [self.path / "data" / "patches"]
+        files = [path for path in self.path.glob("data/[!w]*/*") if path.is_file()] + [self.path / "data" / "patches"]
         return {str(path.relative_to(self.path)): path.read_text() for path in files if path.exists()}
 
     def sign(self, name: str) -> Path:
@@ -215,15 +215,15 @@ pathlib.Path(out).write_text(json.dumps({"made by": name} | content) + "\\n")
 
 
 def stages(*names: str, networks: tuple[str, ...] = ("one", "two"), methods: tuple[str, ...] = ("saliency", "lime")):
-    """train, evaluate, explain, faithfulness and compare with their matrices, other names as they are."""
-    found = set()
+    """train, explain, faithfulness and compare with their matrices, other names as they are."""
+    result = set()
     for name in names:
-        if name in ("train", "evaluate"):
-            found |= {f"{name}@{network}" for network in networks}
+        if name == "train":
+            result |= {f"{name}@{network}" for network in networks}
         elif name in ("explain", "faithfulness"):
-            found |= {f"{name}@{method}-{network}" for method in methods for network in networks}
+            result |= {f"{name}@{method}-{network}" for method in methods for network in networks}
         elif name == "compare":
-            found |= {f"compare@{method}" for method in methods}
+            result |= {f"compare@{method}" for method in methods}
         else:
-            found.add(name)
-    return found
+            result.add(name)
+    return result

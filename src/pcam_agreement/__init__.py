@@ -1,1 +1,0 @@
-"""Do classifiers that perform equally well on PatchCamelyon look at the same tissue?"""

@@ -1,4 +1,4 @@
-"""What the atlas says of a run and of each of its patches, as JSON can hold it: pure, no files."""
+"""The atlas's data of a run and of each of its patches, in types of JSON: pure, no files."""
 
 from __future__ import annotations
 
@@ -7,34 +7,40 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pcam_agreement import agreement, pcam, tables
+from pcam_agreement.agreement.measures import codes
+from pcam_agreement.agreement.pairs import ceilings, similar_order
+from pcam_agreement.agreement.settings import Agreement
 from pcam_agreement.atlas import encoding
-from pcam_agreement.params import Params
+from pcam_agreement.core.patch import PATCH
 
-METHODS = {
-    "saliency": "how much the score changes if the pixel changes a little",
-    "input_x_gradient": "that change times the pixel's own value",
-    "smoothgrad": "saliency, averaged over noisy copies of the patch",
-    "integrated_gradients": "the pixel's share of the score, collected on the way from an empty patch to this one",
-    "grad_cam": "where the network's last feature map speaks for the class",
-    "occlusion": "how much the score changes if a window around the pixel is covered",
-    "lime": "the pixel's superpixel's weight in a linear model of the score of patches with parts switched off",
-    "kernel_shap": "the superpixel's Shapley value: its fair share of the score",
-    "random": "a random map, which explains nothing",
-    "centre": "a Gaussian in the middle, which explains nothing",
-}
+
+@dataclass(frozen=True)
+class Run:
+    """What the page needs of a run: its networks (recipes), methods and settings of agreement.
+
+    methods: by name, the `method` of their heatmap files (see heatmaps.file).
+    """
+
+    networks: dict[str, dict[str, Any]]
+    methods: dict[str, dict[str, Any]]
+    agreement: Agreement
+
+    def sizes(self) -> dict[float, int]:
+        """The top fractions that the page can show, with the pixels in a mask of each."""
+        return encoding.steps([self.agreement.top_fraction, *self.agreement.curve], PATCH**2)
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What the run found on n explained patches of the test split, m networks and every method.
+    """Results of the run on n explained patches of the test split, for m networks and every method.
 
-    heatmaps: float16 [m, n, 96, 96]; results: what `compare` wrote, of these patches; diagnostics: for every network
-    the method's own, each [n]; all by method. logits: [m, n]; right: bool [m, n], at the threshold that valid chose.
+    heatmaps: float16 [m, n, 96, 96]; results: what `compare` wrote, of these patches; diagnostics: the method's, of
+    each network, each [n]; all by method. logits: [m, n]; right: bool [m, n], at the threshold chosen on valid.
     """
 
     index: np.ndarray
@@ -48,110 +54,112 @@ class Explained:
     diagnostics: dict[str, list[dict[str, np.ndarray]]]
 
 
-def chosen(count: int, most: int) -> np.ndarray:
-    """Rows of at most `most` of so many explained patches, evenly spaced: neighbours are often of one slide."""
+def shown_rows(count: int, most: int) -> np.ndarray:
+    """Rows of at most `most` of `count` explained patches, evenly spaced: neighbours are often of the same slide."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
-def run(
-    settings: Params, explained: Explained, summary: dict, written: dict[str, pd.DataFrame], explained_patches: int
+def describe_run(
+    run: Run,
+    explained: Explained,
+    summary: dict,
+    written: dict[str, pd.DataFrame],
+    explained_patches: int,
+    synthetic: bool,
 ) -> dict:
-    """The run as a whole: its numbers as `report` wrote them, and what is needed to list and to filter its patches.
+    """The run as a whole: its numbers as `report` wrote them, and what lists and filters its patches.
 
-    written: tables of plots/ as text, so that the page shows every number in the digits it has there.
+    written: tables of plots/ as text, so that the page shows every number with the same digits; explained_patches:
+    how many were explained, of which the page may show fewer; synthetic: whether the tissue is.
     """
-    networks = {name: settings.network[name] for name in settings.networks}
-    pairs = written["agreement"]
+    networks, pairs = list(run.networks), written["agreement"]
     numeric = pairs.assign(iou=pd.to_numeric(pairs["iou"]))
     return {
-        "networks": settings.networks,
-        "order": tables.similar_order(numeric, settings.networks),
-        "methods": {name: METHODS[name] for name in settings.methods},
-        "pairs": list(combinations(settings.networks, 2)),
-        "ceilings": [sorted({row for rows in own for row in rows}) for own in tables.ceilings(networks)],
-        "fraction": settings.agreement.top_fraction,
-        "ties": settings.agreement.ties,
-        "steps": list(_steps(settings).items()),
+        "networks": networks,
+        "order": similar_order(numeric, networks),
+        "methods": {name: method["description"] for name, method in run.methods.items()},
+        "pairs": list(combinations(networks, 2)),
+        "ceilings": [sorted({row for rows in of_pair for row in rows}) for of_pair in ceilings(run.networks)],
+        "fraction": run.agreement.top_fraction,
+        "ties": run.agreement.ties,
+        "steps": list(run.sizes().items()),
         "masks": explained.masks is not None,
         "explained": explained_patches,
+        "synthetic": synthetic,
         "summary": summary,
         "tables": {name: table.to_dict("split", index=False) for name, table in written.items()},
-        "patches": [_patch(settings, explained, row) for row in range(len(explained.patches))],
+        "patches": [_patch(run, explained, row) for row in range(len(explained.patches))],
     }
 
 
-def _steps(settings: Params) -> dict[float, int]:
-    return encoding.steps([settings.agreement.top_fraction, *settings.agreement.curve], pcam.PATCH**2)
-
-
-def _patch(settings: Params, explained: Explained, row: int) -> dict:
-    """One patch in the list: where it is from, what the networks say of it, and by method how much they agree."""
-    meta, of_methods = explained.meta.iloc[row], explained.results
+def _patch(run: Run, explained: Explained, row: int) -> dict:
+    """A patch in the list: its origin, the networks' logits, and by method the IoU of every pair."""
+    meta, results = explained.meta.iloc[row], explained.results
     return {
         "key": key(explained, row),
         "index": int(explained.index[row]),
         "slide": str(meta["wsi"]),
-        "label": int(next(iter(of_methods.values()))["labels"][row]),
+        "label": int(next(iter(results.values()))["labels"][row]),
         "outside": bool(meta["tumor_patch"] and not meta["center_tumor_patch"]),
         "logits": _numbers(explained.logits[:, row]),
         "right": explained.right[:, row].tolist(),
-        "iou": {name: _numbers(of_methods[name]["iou"][:, row]) for name in settings.methods},
-        "state": {name: _states(of_methods[name], row) for name in settings.methods},
+        "iou": {name: _numbers(results[name]["iou"][:, row]) for name in run.methods},
+        "state": {name: _states(results[name], row) for name in run.methods},
     }
 
 
 def key(explained: Explained, row: int) -> str:
-    """What names a patch in all runs: its place in the split and its pixels."""
+    """The name of a patch, the same in all runs: its index in the split and a hash of its pixels."""
     digest = hashlib.sha256(np.ascontiguousarray(explained.patches[row]).tobytes()).hexdigest()
     return f"{explained.index[row]:05d}-{digest[:8]}"
 
 
 def _states(results: dict[str, np.ndarray], row: int) -> list[str]:
-    """What is wrong with each network's heatmap of this patch, the worst only; nothing as a rule."""
+    """The worst defect of each network's heatmap of this patch; "" where it has none."""
     names = ("nonfinite", "constant", "unconverged")
     return [
         next((name for name in names if results[name][network, row]), "") for network in range(len(results["constant"]))
     ]
 
 
-def patch(settings: Params, explained: Explained, row: int) -> dict:
-    """All heatmaps of one patch, coded (see `encoding`), and the methods' diagnostics.
+def describe_patch(run: Run, explained: Explained, row: int) -> dict:
+    """All heatmaps of a patch, encoded (see `encoding`), and the methods' diagnostics.
 
-    codes: uint8 [methods, networks, 96 * 96], and behind them the tumour mask where there is one, deflated, base64.
+    codes: uint8 [methods, networks, 96 * 96], then the tumour mask where there is one, deflated, base64.
     """
-    maps = np.concatenate([explained.heatmaps[name][:, row] for name in settings.methods])
-    codes = encoding.encode(agreement.codes(maps).reshape(len(maps), -1), np.array(list(_steps(settings).values())))
-    planes = [codes.tobytes()]
+    maps = np.concatenate([explained.heatmaps[name][:, row] for name in run.methods])
+    encoded = encoding.encode(codes(maps).reshape(len(maps), -1), np.array(list(run.sizes().values())))
+    planes = [encoded.tobytes()]
     if explained.masks is not None:
         planes.append((explained.masks[row] > 0).astype(np.uint8).tobytes())
     return {
         "codes": base64.b64encode(zlib.compress(b"".join(planes), 9)).decode(),
         "diagnostics": {
-            name: [{known: _numbers(values[row]) for known, values in one.items()} for one in own]
-            for name, own in explained.diagnostics.items()
+            name: [{key: _numbers(values[row]) for key, values in network.items()} for network in networks]
+            for name, networks in explained.diagnostics.items()
         },
     }
 
 
 def differences(here: dict, there: dict) -> list[tuple[str, str, str]]:
-    """The settings in which two runs differ: their keys, joined by dots, and both values; – where one has none."""
-    one, other = _flat(here), _flat(there)
-    keys = [*one, *(key for key in other if key not in one)]
-    return [(key, one.get(key, "–"), other.get(key, "–")) for key in keys if one.get(key) != other.get(key)]
+    """The settings in which two runs differ: their keys, joined by dots, and both values; – where there is none."""
+    first, second = _flat(here), _flat(there)
+    keys = [*first, *(key for key in second if key not in first)]
+    return [(key, first.get(key, "–"), second.get(key, "–")) for key in keys if first.get(key) != second.get(key)]
 
 
 def _flat(settings: dict, prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return found
+            flat[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flat
 
 
 def _numbers(values: np.ndarray) -> list | float | None:
-    """As JSON can hold them, six digits; None where there is no number."""
+    """Numbers for JSON, six digits; None where they are not finite."""
     if np.ndim(values):
         return [_numbers(value) for value in values]
     return float(f"{values:.6g}") if np.isfinite(values) else None

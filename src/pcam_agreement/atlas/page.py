@@ -1,6 +1,7 @@
 """The atlas on disk: a page, and beside it a folder for each run that it shows.
 
-A page from the disk may not fetch files, but it may load scripts: so each file of data is a script that hands it over.
+A page opened from the disk may not fetch files, but it may load scripts: so each file of data is a script that calls
+the page with its data.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ from pathlib import Path
 from shutil import copy
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markdown_it import MarkdownIt
-from markupsafe import Markup
-from PIL import Image
 
-FORMAT = 1  # of the files of a run; a page can only show those of its own
+FORMAT = 2  # of a run's files; the page can only show runs of its own format
 ASSETS = Path(__file__).with_name("assets")
 
 
 def write_run(folder: Path, run: dict, answer: str, pixels: np.ndarray, patches: Iterable[dict]) -> None:
-    """A run: run.js, its answer, and of every patch the picture and a script; pixels: uint8 [n, 96, 96, 3]."""
+    """A run: run.js, its answer, and a picture and a script of every patch; pixels: uint8 [n, 96, 96, 3]."""
+    from PIL import Image
+
     (folder / "patches").mkdir(parents=True)
     (folder / "answer.md").write_text(answer)
     (folder / "run.js").write_text(_call("atlas.addRun", {"format": FORMAT, **run}))
@@ -30,26 +29,38 @@ def write_run(folder: Path, run: dict, answer: str, pixels: np.ndarray, patches:
         (folder / "patches" / f"{listed['key']}.js").write_text(_call("atlas.addPatch", patch))
 
 
-def check_format(folder: Path) -> None:
-    """Raise ValueError where a run was written for another page than this one."""
+def read_run(folder: Path) -> dict:
+    """The content of run.js; raises ValueError where it was written for another version of the page."""
     run = json.loads((folder / "run.js").read_text().removeprefix("atlas.addRun(").removesuffix(");\n"))
     if run["format"] != FORMAT:
         raise ValueError(
-            f"{folder.name}: expected an atlas of format {FORMAT}, found {run['format']}; build it with this code."
+            f"{folder.name}: expected an atlas of format {FORMAT}, got {run['format']}; build it with this code."
         )
+    return run
 
 
 def write_page(folder: Path, runs: Mapping[str, str], differences: Sequence[tuple[str, str, str]]) -> None:
-    """The page for runs that lie in this folder: their folders and what they are called there.
+    """The page for runs in this folder, given as {sub-folder: name on the page}.
 
     differences: the settings in which two runs differ, and the value in each.
+
+    Raises ValueError as `read_run` does.
     """
+    from jinja2 import Environment, StrictUndefined
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((ASSETS / "index.html.jinja").read_text())
     markdown = MarkdownIt()
     shown = [
-        {"folder": own, "name": name, "answer": Markup(markdown.render((folder / own / "answer.md").read_text()))}
-        for own, name in runs.items()
+        {
+            "folder": name_on_disk,
+            "name": name,
+            "answer": Markup(markdown.render((folder / name_on_disk / "answer.md").read_text())),
+            "synthetic": read_run(folder / name_on_disk)["synthetic"],
+        }
+        for name_on_disk, name in runs.items()
     ]
     (folder / "index.html").write_text(template.render(runs=shown, differences=differences))
     for path in sorted(ASSETS.iterdir()):

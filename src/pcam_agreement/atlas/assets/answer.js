@@ -1,4 +1,4 @@
-// The answer: the matrix of agreement, and what each cell rests on.
+// The answer: the matrix of agreement, and the numbers behind each cell.
 "use strict";
 
 const MEASURES = {
@@ -20,11 +20,11 @@ function renderAnswer(state) {
   const runs = atlas.runs.map((run, number) => ({ run, number: String(number) }));
   fill(
     document.getElementById("matrices"),
-    runs.map((own) => matrix(state, own)),
+    runs.map((each) => matrix(state, each)),
   );
   fill(
     document.getElementById("gaps"),
-    runs.map((own) => gapPlot(state, own)),
+    runs.map((each) => gapPlot(state, each)),
   );
 }
 
@@ -39,11 +39,11 @@ function pairRow(run, method, a, b) {
 
 /** The networks with those beside each other that agree; in all runs in the order of the first, to be compared. */
 function orderOf(run) {
-  const all = new Set(atlas.runs.flatMap((own) => own.order));
+  const all = new Set(atlas.runs.flatMap((each) => each.order));
   return [...all].filter((network) => run.networks.includes(network));
 }
 
-/** The range of the colours: what would be found if nothing was shared, and the highest of all runs and methods.
+/** The range of the colours: the chance level (0, or the lowest value), and the highest of all runs and methods.
  *  Null where no pair has a number. */
 function colourRange(measure) {
   const rows = atlas.runs.flatMap((run) => run.tables.agreement);
@@ -53,7 +53,7 @@ function colourRange(measure) {
     .map(Number);
   if (values.length === 0) return null;
   const chance = Math.min(
-    ...atlas.runs.flatMap((run) => Object.values(run.summary.agreement).map((own) => own.chance)),
+    ...atlas.runs.flatMap((run) => Object.values(run.summary.agreement).map((each) => each.chance)),
   );
   const low = { iou: chance, weighted_iou: Math.min(...values) }[measure] ?? 0;
   return [low, measure === "normalised" ? Math.max(1, ...values) : Math.max(low + 0.01, ...values)];
@@ -128,15 +128,15 @@ function scale(measure, low, high) {
     low.toFixed(2) + (measure === "iou" ? " (chance)" : ""),
     element("span", { class: "bar", style: `background:linear-gradient(to right, ${stops.join(", ")})` }),
     high.toFixed(2),
-    element("span", { class: "key ceiling" }, "ceiling: one network, two seeds"),
+    element("span", { class: "key ceiling" }, "ceiling: one architecture, two seeds"),
     element("span", { class: "key floor" }, "floor: one of them untrained"),
   );
 }
 
 const KINDS = {
   trained: "two trained networks",
-  ceiling: "one network trained from two seeds: a ceiling",
-  floor: "one of them is untrained: a floor",
+  ceiling: "ceiling: one architecture, two seeds",
+  floor: "floor: one of them is untrained",
 };
 
 const interval = (row, name) =>
@@ -151,14 +151,14 @@ function ceilingRows(run, row) {
 function ceilingInWords(run, row) {
   const rows = ceilingRows(run, row);
   return rows.length
-    ? rows.map((one) => `${one.iou} (${one.network_a} ~ ${one.network_b})`).join(", ")
+    ? rows.map((row) => `${row.iou} (${row.network_a} ~ ${row.network_b})`).join(", ")
     : "none: neither network was trained again from another seed";
 }
 
 /** Why a pair has no number of a measure. */
 function whyUndefined(row, measure) {
   if (measure === "normalised") return row.undefined || "no reason given";
-  if (row.iou === "") return "no patch where both maps say something";
+  if (row.iou === "") return "no patch where neither map is constant";
   return { kappa: "the areas of masks differ", excess: "no null" }[measure] ?? "no patch where it is a number";
 }
 
@@ -168,7 +168,7 @@ function normalisedInWords(row) {
     : `${row.normalised}, ${interval(row, "normalised")}`;
 }
 
-/** A cell in one sentence, for those who hear it. */
+/** A cell as a sentence, for screen readers. */
 function sentence(run, row, measure) {
   const value = row[measure] === "" ? `undefined: ${whyUndefined(row, measure)}` : row[measure];
   return (
@@ -178,7 +178,7 @@ function sentence(run, row, measure) {
   );
 }
 
-/** All that is known of a pair, in the digits of plots/agreement.csv. */
+/** The numbers of a pair, in the digits of plots/agreement.csv. */
 function pairInWords(run, row) {
   const { chance } = run.summary.agreement[row.method];
   const facts = [
@@ -200,7 +200,7 @@ function pairInWords(run, row) {
       `kappa ${row.kappa || "–"}; rank correlation ${row.spearman || "–"}; weighted IoU ` +
         `${row.weighted_iou || "–"} (its chance ${row.weighted_iou_chance || "–"})`,
     ],
-    ["rests on", `${row.patches} patches of ${row.slides} slides`],
+    ["based on", `${row.patches} patches of ${row.slides} slides`],
   ];
   const doubts = [row.network_a, row.network_b].map((network) => doubt(run, row.method, network)).filter(Boolean);
   if (doubts.length) facts.push(["but", doubts.join("; ")]);
@@ -214,7 +214,7 @@ function pairInWords(run, row) {
   ];
 }
 
-/** Why one network's heatmaps may not be worth comparing. */
+/** Why a network's heatmaps may not be worth comparing. */
 function doubt(run, method, network) {
   const same = (row) => row.method === method && row.network === network;
   const faithful = run.tables.faithfulness.find(same);

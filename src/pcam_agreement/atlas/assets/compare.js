@@ -1,16 +1,16 @@
-// Two heatmaps of a patch over each other, and what all pairs of networks share on it.
+// Two heatmaps of a patch over each other, and the IoU of all pairs of networks on it.
 "use strict";
 
-/** Two maps over each other, and what every pair of the first one's method and run shares. */
+/** Two maps over each other, and the IoU of every pair of networks under the method and in the run of the first. */
 function comparison(state, run, patch, border) {
-  drawn.over = layerOf("over");
-  drawn.overlap = element("output", { id: "overlap" });
-  drawn.pairs = element("div", { class: "scroll" });
+  scene.over = layerOf("over");
+  scene.overlap = element("output", { id: "overlap" });
+  scene.pairs = element("div", { class: "scroll" });
   const select = (which, chosen) => {
-    const options = atlas.runs.flatMap((own, number) =>
-      drawn.shown[number]
-        ? Object.keys(own.methods).flatMap((method) =>
-            own.networks.map((network) => ({ run: number, method, network })),
+    const options = atlas.runs.flatMap((each, number) =>
+      scene.shown[number]
+        ? Object.keys(each.methods).flatMap((method) =>
+            each.networks.map((network) => ({ run: number, method, network })),
           )
         : [],
     );
@@ -28,7 +28,7 @@ function comparison(state, run, patch, border) {
     element("h3", {}, "Two heatmaps over each other"),
     select("first", first),
     select("second", second),
-    element("div", { class: "large grey" }, picture(run, patch, drawn.over, lines(state, border))),
+    element("div", { class: "large grey" }, picture(run, patch, scene.over, lines(state, border))),
     element(
       "p",
       { class: "legend" },
@@ -36,8 +36,8 @@ function comparison(state, run, patch, border) {
       element("span", { class: "only first" }, "1st only"),
       element("span", { class: "only second" }, "2nd only"),
     ),
-    element("p", {}, drawn.overlap),
-    drawn.pairs,
+    element("p", {}, scene.overlap),
+    scene.pairs,
   ];
 }
 
@@ -47,15 +47,15 @@ function mapInWords({ run, method, network }) {
 
 /** A mask, or why there is none. */
 function maskIn(state, shown, { run: number, method, network }, top) {
-  const own = atlas.runs[number];
-  if (!shown[number]) return { why: `this patch was not explained in ${own.name}` };
-  const status = own.byKey.get(state.patch).state[method][own.networks.indexOf(network)];
+  const run = atlas.runs[number];
+  if (!shown[number]) return { why: `this patch was not explained in ${run.name}` };
+  const status = run.byKey.get(state.patch).state[method][run.networks.indexOf(network)];
   if (status === "constant" || status === "nonfinite")
     return { why: `the map of ${network} is ${STATES[status].split(":")[0]}` };
-  return maskOf(own, shown[number].maps[method][network], top);
+  return maskOf(run, shown[number].maps[method][network], top);
 }
 
-/** What all pairs of networks share on this patch under the method and in the run of the first map. */
+/** The IoU of all pairs of networks on this patch, under the method and in the run of the first map. */
 function pairTable(state, shown, top) {
   const { run: number, method } = comparedMaps(state)[0];
   const run = atlas.runs[number];
@@ -68,7 +68,7 @@ function pairTable(state, shown, top) {
     run.networks.map((network) => [network, maskIn(state, shown, { run: number, method, network }, top)]),
   );
   const cell = (a, b) => {
-    const found = masks[a].weights && masks[b].weights ? overlap(masks[a], masks[b]) : null;
+    const iou = masks[a].weights && masks[b].weights ? overlap(masks[a], masks[b]) : null;
     const names = {
       first: mapName({ run: number, method, network: a }),
       second: mapName({ run: number, method, network: b }),
@@ -82,9 +82,9 @@ function pairTable(state, shown, top) {
           class: "cell",
           href: link(state, names),
           "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null,
-          style: found === null ? "" : shade(found),
+          style: iou === null ? "" : shade(iou),
         },
-        found === null ? "–" : found.toFixed(2),
+        iou === null ? "–" : iou.toFixed(2),
       ),
     );
   };

@@ -17,9 +17,9 @@ function gapPlot(state, { run, number }) {
     x: Number(row.auroc_gap),
     ends: [row.low, row.agreement, row.high].map(Number),
   }));
-  const right = 1.15 * Math.max(...numbers.map((one) => one.x), 0.001);
-  const bottom = Math.min(0, ...numbers.flatMap((one) => one.ends));
-  const top = Math.max(...numbers.flatMap((one) => one.ends));
+  const right = 1.15 * Math.max(...numbers.map((item) => item.x), 0.001);
+  const bottom = Math.min(0, ...numbers.flatMap((item) => item.ends));
+  const top = Math.max(...numbers.flatMap((item) => item.ends));
   const x = (value) => GAP.left + (value / right) * (GAP.width - GAP.left - GAP.right);
   const y = (value) =>
     GAP.height - GAP.bottom - ((value - bottom) / (top - bottom)) * (GAP.height - GAP.top - GAP.bottom);
@@ -34,18 +34,18 @@ function gapPlot(state, { run, number }) {
   const labels = labelPlaces(numbers.map(({ x: gap, ends }) => [x(gap), y(ends[1])]));
   const marks = rows.map((row, place) => {
     const { x: gap, ends } = numbers[place];
-    const said =
+    const text =
       `${name(row)}: gap in AUROC ${row.auroc_gap}, ${words} ${row.agreement}` +
       (row.low === "" ? ", no interval" : `, 95 % interval ${row.low} to ${row.high}`);
     return element(
       "svg:a",
       {
         href: link(state, { ...ALL_PATCHES, view: "patches", run: number, a: row.network_a, b: row.network_b }),
-        "aria-label": said,
-        focus: () => status.replaceChildren(said),
-        mouseenter: () => status.replaceChildren(said),
+        "aria-label": text,
+        focus: () => status.replaceChildren(text),
+        mouseenter: () => status.replaceChildren(text),
       },
-      element("svg:title", {}, said),
+      element("svg:title", {}, text),
       element("svg:circle", { cx: x(gap), cy: y(ends[1]), r: 5 }),
       rows.length > 10
         ? null
@@ -60,7 +60,7 @@ function gapPlot(state, { run, number }) {
           ),
     );
   });
-  const said =
+  const result =
     test.rho === null
       ? "Too few pairs for a rank correlation."
       : `Rank correlation ${test.rho}, p = ${test.p} over ${test.architectures} architectures` +
@@ -70,7 +70,7 @@ function gapPlot(state, { run, number }) {
   return element(
     "figure",
     { class: "gap" },
-    element("figcaption", {}, title + said),
+    element("figcaption", {}, title + result),
     element(
       "svg:svg",
       { viewBox: `0 0 ${GAP.width} ${GAP.height}`, role: "group", "aria-label": title },
@@ -107,7 +107,7 @@ function gapPlot(state, { run, number }) {
 /** The heights of labels beside points [x, y]: those of the points, moved down where two would lie on each other. */
 function labelPlaces(points) {
   const heights = points.map(([, height]) => height);
-  const order = heights.map((_, place) => place).sort((one, other) => heights[one] - heights[other]);
+  const order = heights.map((_, place) => place).sort((first, second) => heights[first] - heights[second]);
   order.forEach((place, rank) => {
     for (const before of order.slice(0, rank)) {
       if (Math.abs(points[before][0] - points[place][0]) < 150)
@@ -121,9 +121,9 @@ function labelPlaces(points) {
 function ticks(low, high) {
   const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [5, 2, 1].map((one) => one * power).find((one) => one <= rough);
-  const found = [];
+  const step = [5, 2, 1].map((digit) => digit * power).find((size) => size <= rough);
+  const values = [];
   for (let count = Math.ceil(low / step); count * step <= high; count += 1)
-    found.push(Number((count * step).toPrecision(6)));
-  return found;
+    values.push(Number((count * step).toPrecision(6)));
+  return values;
 }

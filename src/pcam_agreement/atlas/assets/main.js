@@ -39,10 +39,10 @@ async function render() {
     ["answer", "to-answer"],
     ["patches", "to-patches"],
   ]) {
-    const own = document.getElementById(tab);
-    own.href = link(state, { view });
-    if (state.view === view) own.setAttribute("aria-current", "page");
-    else own.removeAttribute("aria-current");
+    const anchor = document.getElementById(tab);
+    anchor.href = link(state, { view });
+    if (state.view === view) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
   }
   try {
     await VIEWS[state.view](state, run);

@@ -1,4 +1,4 @@
-// Masks and their overlap from the codes that encoding.py makes, and what they look like. Arrays in, arrays out.
+// Masks and their overlap from the codes that encoding.py makes, and their colours. Arrays in, arrays out.
 "use strict";
 
 const SIDE = 96;
@@ -35,12 +35,12 @@ function makeMap(codes) {
   return { codes, count, before };
 }
 
-/** The weight of each code in the mask of so many pixels: pixels that tie share what is left of it, or are all in. */
+/** The weight of each code in the mask of so many pixels: pixels that tie divide what is left of it, or are all in. */
 function weights(map, size, ties) {
-  return Float64Array.from(map.count, (own, code) => {
-    if (own === 0) return 0;
+  return Float64Array.from(map.count, (number, code) => {
+    if (number === 0) return 0;
     if (ties === "all") return map.before[code] < size ? 1 : 0;
-    return Math.min(1, Math.max(0, (size - map.before[code]) / own));
+    return Math.min(1, Math.max(0, (size - map.before[code]) / number));
   });
 }
 
@@ -60,22 +60,22 @@ function overlap(first, second) {
 /** The colours of a heatmap: a pixel's by its rank in the patch, those that tie by the middle of their ranks.
  *  They fade towards the less important half, where the tissue shows. */
 function heatmapPixels(map, image) {
-  const palette = Uint32Array.from(map.count, (own, code) => {
-    const rank = (map.before[code] + own / 2) / PIXELS;
-    return own > 0 && rank < 0.5 ? packed(colour(1 - 2 * rank), 255 * Math.min(1, 2.5 - 5 * rank)) : 0;
+  const palette = Uint32Array.from(map.count, (number, code) => {
+    const rank = (map.before[code] + number / 2) / PIXELS;
+    return number > 0 && rank < 0.5 ? packed(colour(1 - 2 * rank), 255 * Math.min(1, 2.5 - 5 * rank)) : 0;
   });
   const out = new Uint32Array(image.data.buffer);
   for (let pixel = 0; pixel < PIXELS; pixel += 1) out[pixel] = palette[map.codes[pixel]];
 }
 
-/** The pixels of one mask in one colour, paler where they share. */
+/** The pixels of a mask in one colour, paler where their weight is below 1. */
 function maskPixels(mask, image) {
   const palette = Uint32Array.from(mask.weights, (weight) => packed(ONLY_FIRST, 255 * weight));
   const out = new Uint32Array(image.data.buffer);
   for (let pixel = 0; pixel < PIXELS; pixel += 1) out[pixel] = palette[mask.map.codes[pixel]];
 }
 
-/** Two masks over each other: what both hold, and what only one holds. */
+/** Two masks over each other: the pixels of both, and those of only one. */
 function overlapPixels(first, second, image) {
   const out = new Uint32Array(image.data.buffer);
   for (let pixel = 0; pixel < PIXELS; pixel += 1) {

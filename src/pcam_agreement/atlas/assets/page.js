@@ -1,7 +1,7 @@
 // Small parts of the page that all views are made of.
 "use strict";
 
-/** An element with these attributes (functions are listeners) and children; in SVG where the name says so. */
+/** An element with these attributes (functions are listeners) and children; in SVG where the name begins with svg:. */
 function element(name, attributes = {}, ...children) {
   const svg = name.startsWith("svg:");
   const made = svg
@@ -39,7 +39,7 @@ function fill(place, ...children) {
 
 /** A name that may break behind its underscores. */
 function breakable(name) {
-  return name.split("_").map((part, place) => (place ? ["_", element("wbr"), part] : part));
+  return name.split("_").map((word, place) => (place ? ["_", element("wbr"), word] : word));
 }
 
 const named = (names) => Object.fromEntries(names.map((name) => [name, name]));
@@ -87,7 +87,7 @@ function patchInWords(patch) {
 }
 
 const STATES = {
-  constant: "constant: the map says nothing about where, and is left out of every mean",
+  constant: "constant: the map is the same everywhere, and is left out of every mean",
   nonfinite: "not finite: the map or the logit is not a number, and is left out of every mean",
-  unconverged: "not converged: more steps or draws may still change the map, or were not tried",
+  unconverged: "not converged: more steps or perturbation samples may still change the map, or were not tried",
 };

@@ -2,7 +2,7 @@
 "use strict";
 
 let ahead = 0; // the timer that loads the neighbours
-let drawn = null; // what the sliders redraw: the state, and the canvases with their maps
+let scene = null; // what the sliders redraw: the state, and the canvases with their maps
 const layers = new Map(); // canvases by name, kept from patch to patch: new ones take a fifth of the time to open one
 
 function layerOf(name) {
@@ -13,7 +13,7 @@ function layerOf(name) {
 async function renderPatch(state, run) {
   clearTimeout(ahead);
   const patch = run.byKey.get(state.patch);
-  const order = listed(run, state).map((one) => one.patch);
+  const order = listed(run, state).map((item) => item.patch);
   const place = order.indexOf(patch);
   const step = (by) => (place < 0 ? order[0] : order[place + by]);
   const to = (other, text, id) =>
@@ -39,13 +39,13 @@ async function renderPatch(state, run) {
     ),
   );
   const shown = await Promise.all(
-    atlas.runs.map((own) => (own.byKey.has(patch.key) ? loadPatch(own, patch.key) : null)),
+    atlas.runs.map((each) => (each.byKey.has(patch.key) ? loadPatch(each, patch.key) : null)),
   );
   if (location.hash !== state.address) return; // gone on meanwhile
   fill(document.getElementById("patch-controls"), controls(state, run));
   const { tumour } = shown[atlas.runs.indexOf(run)];
   const border = tumour && state.tumour === "1" ? outline(tumour) : "";
-  drawn = { state: { ...state }, cells: [], shown };
+  scene = { state: { ...state }, cells: [], shown };
   fill(document.getElementById("maps"), maps(state, run, patch, shown, border));
   fill(document.getElementById("compare"), comparison(state, run, patch, border));
   drawMaps();
@@ -55,26 +55,26 @@ async function renderPatch(state, run) {
 
 /** Has a patch there before an arrow asks for it. */
 function loadAhead(key) {
-  for (const own of atlas.runs) if (own.byKey.has(key)) loadPatch(own, key);
+  for (const run of atlas.runs) if (run.byKey.has(key)) loadPatch(run, key);
 }
 
 function controls(state, run) {
   const known = fractions();
-  const slider = (name, text, attributes, said) => {
-    const output = element("output", {}, said(state[name]));
+  const slider = (name, text, attributes, inWords) => {
+    const output = element("output", {}, inWords(state[name]));
     const input = element("input", {
       type: "range",
       name,
       id: name,
       ...attributes,
       input: () => {
-        drawn.state[name] = attributes.values ? String(attributes.values[input.value]) : input.value;
-        output.textContent = said(drawn.state[name]);
-        input.setAttribute("aria-valuetext", said(drawn.state[name]));
+        scene.state[name] = attributes.values ? String(attributes.values[input.value]) : input.value;
+        output.textContent = inWords(scene.state[name]);
+        input.setAttribute("aria-valuetext", inWords(scene.state[name]));
         requestAnimationFrame(drawMaps);
       },
-      change: () => go(state, { [name]: drawn.state[name] }, true),
-      "aria-valuetext": said(state[name]),
+      change: () => go(state, { [name]: scene.state[name] }, true),
+      "aria-valuetext": inWords(state[name]),
     });
     return element("label", {}, `${text} `, input, output);
   };
@@ -99,25 +99,25 @@ WIDE.addEventListener("change", () => render());
 
 /** The table of heatmaps: networks across and methods (and runs) down where there is room, else the other way. */
 function maps(state, run, patch, shown, border) {
-  const networks = [...new Set(atlas.runs.flatMap((own) => own.networks))];
-  const columns = [...new Set(atlas.runs.flatMap((own) => Object.keys(own.methods)))].flatMap((method) =>
-    atlas.runs.map((own, number) => ({ method, own, number })),
+  const networks = [...new Set(atlas.runs.flatMap((each) => each.networks))];
+  const columns = [...new Set(atlas.runs.flatMap((each) => Object.keys(each.methods)))].flatMap((method) =>
+    atlas.runs.map((each, number) => ({ method, run: each, number })),
   );
   const ofNetwork = (scope) => (network) =>
     element(
       "th",
       { scope },
       breakable(network),
-      atlas.runs.map((own) => scoreInWords(own, patch, network)),
+      atlas.runs.map((each) => scoreInWords(each, patch, network)),
     );
   const ofMethod =
     (scope) =>
-    ({ method, own }) =>
+    ({ method, run: each }) =>
       element(
         "th",
-        { scope, title: own.methods[method] ?? "" },
+        { scope, title: each.methods[method] ?? "" },
         breakable(method),
-        atlas.runs.length > 1 ? element("small", {}, own.name) : null,
+        atlas.runs.length > 1 ? element("small", {}, each.name) : null,
       );
   const filled = (column, network) => element("td", {}, cell(state, column, network, patch, shown, border));
   const [heads, rows] = WIDE.matches
@@ -150,7 +150,7 @@ function maps(state, run, patch, shown, border) {
   );
 }
 
-/** What a network says of a patch in a run; nothing where its heatmaps say that it is not there. */
+/** A network's logit on a patch in a run, and whether it is right; null where the run has no such network. */
 function scoreInWords(run, { key }, network) {
   const [patch, place] = [run.byKey.get(key), run.networks.indexOf(network)];
   if (!patch || place < 0) return null;
@@ -162,17 +162,17 @@ function scoreInWords(run, { key }, network) {
   );
 }
 
-function cell(state, { method, own, number }, network, patch, shown, border) {
-  const place = own.networks.indexOf(network);
-  if (place < 0 || !own.methods[method])
-    return element("p", { class: "missing" }, `${place < 0 ? network : method} is not in ${own.name}`);
-  if (!shown[number]) return element("p", { class: "missing" }, `this patch was not explained in ${own.name}`);
-  const status = own.byKey.get(patch.key).state[method][place];
+function cell(state, { method, run, number }, network, patch, shown, border) {
+  const place = run.networks.indexOf(network);
+  if (place < 0 || !run.methods[method])
+    return element("p", { class: "missing" }, `${place < 0 ? network : method} is not in ${run.name}`);
+  if (!shown[number]) return element("p", { class: "missing" }, `this patch was not explained in ${run.name}`);
+  const status = run.byKey.get(patch.key).state[method][place];
   const map = shown[number].maps[method][network];
-  const says = status !== "constant" && status !== "nonfinite";
+  const varies = status !== "constant" && status !== "nonfinite";
   const name = mapName({ run: number, method, network });
   const layer = layerOf(name);
-  if (says) drawn.cells.push({ layer, map, own });
+  if (varies) scene.cells.push({ layer, map, run });
   const [first, second] = comparedMaps(state).map(mapName);
   const pick = (which, text, chosen) =>
     element(
@@ -187,7 +187,7 @@ function cell(state, { method, own, number }, network, patch, shown, border) {
       text,
     );
   return [
-    picture(own, patch, says ? layer : null, lines(state, border)),
+    picture(run, patch, varies ? layer : null, lines(state, border)),
     element("span", { class: "picks" }, pick("first", "1st", first), pick("second", "2nd", second)),
     status ? element("span", { class: "warning", title: STATES[status] }, STATES[status].split(":")[0]) : null,
     diagnosis(shown[number].diagnostics[method][place]),
@@ -208,7 +208,7 @@ function diagnosis(diagnostics) {
 
 const CENTRE = { x: 32, y: 32, width: 32, height: 32 };
 
-/** The centre, which the label speaks of, and the border of the drawn tumour. */
+/** The centre, which the label is about, and the border of the drawn tumour. */
 function lines(state, border) {
   return element(
     "svg:svg",
@@ -220,26 +220,26 @@ function lines(state, border) {
 
 /** All that depends on a slider. */
 function drawMaps() {
-  const { state, cells, shown } = drawn;
+  const { state, cells, shown } = scene;
   const top = Number(state.top);
-  for (const { layer, map, own } of cells) {
+  for (const { layer, map, run } of cells) {
     layer.style.opacity = state.opacity / 100;
     layer.hidden = state.show === "tissue";
     if (state.show === "heatmap") paint(layer, (image) => heatmapPixels(map, image));
-    if (state.show === "mask") paint(layer, (image) => maskPixels(maskOf(own, map, top), image));
+    if (state.show === "mask") paint(layer, (image) => maskPixels(maskOf(run, map, top), image));
   }
   const [first, second] = comparedMaps(state).map((chosen) => maskIn(state, shown, chosen, top));
-  drawn.over.style.opacity = state.opacity / 100;
+  scene.over.style.opacity = state.opacity / 100;
   if (first.weights && second.weights) {
-    paint(drawn.over, (image) => overlapPixels(first, second, image));
+    paint(scene.over, (image) => overlapPixels(first, second, image));
     const iou = overlap(first, second).toFixed(3);
-    drawn.overlap.textContent = `IoU ${iou} of the ${percent(top)} most important pixels of each`;
+    scene.overlap.textContent = `IoU ${iou} of the ${percent(top)} most important pixels of each`;
   } else {
-    paint(drawn.over, () => {});
-    drawn.overlap.textContent = `IoU undefined: ${[first, second]
-      .map((one) => one.why)
+    paint(scene.over, () => {});
+    scene.overlap.textContent = `IoU undefined: ${[first, second]
+      .map((item) => item.why)
       .filter(Boolean)
       .join("; ")}`;
   }
-  drawn.pairs.replaceChildren(pairTable(state, shown, top));
+  scene.pairs.replaceChildren(pairTable(state, shown, top));
 }

@@ -1,4 +1,4 @@
-// The patches of a pair of networks: filtered, sorted, and where both, one or none of the two look.
+// The patches of a pair of networks: filtered, sorted, and shown with the masks of both.
 "use strict";
 
 const CHOICES = {
@@ -28,7 +28,7 @@ const CHOICES = {
 
 const slides = (run) => [...new Set(run.patches.map((patch) => patch.slide))].sort();
 
-/** The IoU of the pair on a patch, as the compare stage measured it; null where a map says nothing. */
+/** The IoU of the pair on a patch, as the compare stage measured it; null where a map is constant. */
 function pairIou(run, patch, { method, a, b }) {
   const place = run.pairs.findIndex((pair) => pair.includes(a) && pair.includes(b));
   return patch.iou[method]?.[place] ?? null;
@@ -38,9 +38,9 @@ function pairIou(run, patch, { method, a, b }) {
 function listed(run, state) {
   const [first, second] = [state.a, state.b].map((name) => run.networks.indexOf(name));
   const known = run.patches.map((patch) => ({ patch, iou: pairIou(run, patch, state) }));
-  const defined = known.filter((one) => one.iou !== null).sort((one, other) => one.iou - other.iou);
-  const quarter = new Map(defined.map((one, rank) => [one.patch, String(1 + Math.floor((4 * rank) / defined.length))]));
-  const right = ({ right: own }) => (own[first] ? (own[second] ? "both" : "a") : own[second] ? "b" : "none");
+  const defined = known.filter((item) => item.iou !== null).sort((first, second) => first.iou - second.iou);
+  const quarter = new Map(defined.map((item, rank) => [item.patch, String(1 + Math.floor((4 * rank) / defined.length))]));
+  const right = ({ right: is }) => (is[first] ? (is[second] ? "both" : "a") : is[second] ? "b" : "none");
   const passes = ({ patch }) =>
     (state.label === "all" || (state.label === "tumour") === (patch.label === 1)) &&
     (state.right === "all" || state.right === right(patch)) &&
@@ -48,19 +48,19 @@ function listed(run, state) {
     (state.quarter === "all" || state.quarter === (quarter.get(patch) ?? "undefined")) &&
     (state.outside === "all" || (state.outside === "yes") === patch.outside);
   const orders = {
-    low: (one, other) => (one.iou ?? Infinity) - (other.iou ?? Infinity),
-    high: (one, other) => (other.iou ?? -Infinity) - (one.iou ?? -Infinity),
-    index: (one, other) => one.patch.index - other.patch.index,
-    slide: (one, other) => one.patch.slide.localeCompare(other.patch.slide),
+    low: (first, second) => (first.iou ?? Infinity) - (second.iou ?? Infinity),
+    high: (first, second) => (second.iou ?? -Infinity) - (first.iou ?? -Infinity),
+    index: (first, second) => first.patch.index - second.patch.index,
+    slide: (first, second) => first.patch.slide.localeCompare(second.patch.slide),
   };
   // Those without a number come last in either order; Infinity - Infinity is not a number, and keeps the order.
   return known
     .filter(passes)
-    .sort((one, other) => orders[state.sort](one, other) || one.patch.index - other.patch.index);
+    .sort((first, second) => orders[state.sort](first, second) || orders.index(first, second));
 }
 
 function renderPatches(state, run) {
-  const found = listed(run, state);
+  const rows = listed(run, state);
   const whose = { ...CHOICES.right, a: `only ${state.a} right`, b: `only ${state.b} right` };
   const away = { first: "", second: "" };
   fill(
@@ -70,7 +70,7 @@ function renderPatches(state, run) {
           state,
           "run",
           "run",
-          atlas.runs.map((own) => own.name),
+          atlas.runs.map((each) => each.name),
           { ...away, top: "" },
         )
       : null,
@@ -86,13 +86,13 @@ function renderPatches(state, run) {
     choice(state, "masks", "show", CHOICES.masks),
   );
   fill(document.getElementById("pair"), pairInWords(run, pairRow(run, state.method, state.a, state.b)));
-  const part = run.explained > run.patches.length ? ` (of ${run.explained} explained, evenly spaced)` : "";
-  fill(document.getElementById("count"), `${found.length} of ${run.patches.length} patches${part}`);
+  const some = run.explained > run.patches.length ? ` (of ${run.explained} explained, evenly spaced)` : "";
+  fill(document.getElementById("count"), `${rows.length} of ${run.patches.length} patches${some}`);
   fill(document.getElementById("patches-legend"), state.masks === "0" ? null : legend(run, state));
   fill(
     document.getElementById("grid"),
-    found.length
-      ? found.map(({ patch, iou }) => card(state, run, patch, iou))
+    rows.length
+      ? rows.map(({ patch, iou }) => card(state, run, patch, iou))
       : element("p", { class: "missing" }, "No patch passes all of these filters."),
   );
 }
@@ -106,7 +106,7 @@ function legend(run, { a, b }) {
   ];
 }
 
-/** What the same pair shares on the same patch in other runs. */
+/** The IoU of the same pair on the same patch in other runs. */
 function elsewhere(state, run, patch) {
   return atlas.runs
     .filter((other) => other !== run)
@@ -158,10 +158,10 @@ function card(state, run, patch, iou) {
   return made;
 }
 
-/** Draws what comes into sight. */
+/** Draws the cards that come into sight. */
 const seen = new IntersectionObserver(
   (entries) => {
-    for (const entry of entries.filter((one) => one.isIntersecting)) {
+    for (const entry of entries.filter((item) => item.isIntersecting)) {
       seen.unobserve(entry.target);
       entry.target.draw().catch((error) => notice([error.message]));
     }
@@ -170,7 +170,7 @@ const seen = new IntersectionObserver(
 );
 
 function maskOf(run, map, fraction) {
-  const size = run.steps.find(([own]) => own === fraction)[1];
+  const size = run.steps.find(([known]) => known === fraction)[1];
   return { map, weights: weights(map, size, run.ties) };
 }
 
@@ -178,15 +178,15 @@ function maskOf(run, map, fraction) {
 function badges(run, patch, { method, a, b }) {
   return [a, b]
     .map((name) => [name, patch.state[method][run.networks.indexOf(name)]])
-    .filter(([, own]) => own !== "")
-    .map(([name, own]) => `${name}: ${STATES[own].split(":")[0]}`);
+    .filter(([, status]) => status !== "")
+    .map(([name, status]) => `${name}: ${STATES[status].split(":")[0]}`);
 }
 
 /** Arrows move from patch to patch. */
 function moveInGrid(event) {
   const cards = [...event.currentTarget.parentElement.querySelectorAll(".card")];
   const place = cards.indexOf(event.currentTarget);
-  const columns = cards.filter((one) => one.offsetTop === cards[0].offsetTop).length;
+  const columns = cards.filter((item) => item.offsetTop === cards[0].offsetTop).length;
   const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
   if (by === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();

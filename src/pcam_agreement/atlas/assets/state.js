@@ -92,7 +92,7 @@ const ALL_PATCHES = Object.fromEntries(
   ]),
 );
 
-/** The state that a link asks for; what is not there is replaced, and a sentence says so. */
+/** The state that a link asks for; what is not there is replaced, with a notice. */
 function readState() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   const state = { ...DEFAULTS, ...asked };
@@ -111,7 +111,7 @@ function readState() {
   );
   const run = atlas.runs[Number(state.run)];
   // The answer shows all runs, and a method of any of them.
-  const methods = (state.view === "answer" ? atlas.runs : [run]).flatMap((own) => Object.keys(own.methods));
+  const methods = (state.view === "answer" ? atlas.runs : [run]).flatMap((each) => Object.keys(each.methods));
   expect("method", methods, methods[0], "the method");
   expect("measure", Object.keys(MEASURES), "iou", "the measure");
   const pair = firstPair(run);
@@ -139,7 +139,7 @@ function readState() {
   if (state.view === "patch")
     expect(
       "patch",
-      run.patches.map((one) => one.key),
+      run.patches.map((item) => item.key),
       run.patches[0].key,
       "the patch",
     );
@@ -152,17 +152,17 @@ function readState() {
   return { state, run, notices };
 }
 
-/** The pair that is shown where nobody has chosen one: trained, if there is one. */
+/** The pair that is shown by default: trained, if there is such a pair. */
 function firstPair(run) {
   const rows = run.tables.agreement;
-  const row = rows.find((one) => one.kind === "trained") ?? rows[0];
+  const row = rows.find((item) => item.kind === "trained") ?? rows[0];
   return [row.network_a, row.network_b];
 }
 
 /** The top fractions that all runs have exact masks of. */
 function fractions() {
   const [first, ...others] = atlas.runs.map((run) => run.steps.map(([fraction]) => fraction));
-  return first.filter((fraction) => others.every((own) => own.includes(fraction)));
+  return first.filter((fraction) => others.every((known) => known.includes(fraction)));
 }
 
 function nearest(values, wanted) {
@@ -176,8 +176,9 @@ function mapName({ run, method, network }) {
 
 function readMap(name) {
   const [run, method, network] = name.split(".");
-  const own = atlas.runs[Number(run)];
-  return own && Object.hasOwn(own.methods, method) && own.networks.includes(network) ? { run: Number(run), method, network } : null;
+  const its = atlas.runs[Number(run)];
+  const known = its && Object.hasOwn(its.methods, method) && its.networks.includes(network);
+  return known ? { run: Number(run), method, network } : null;
 }
 
 /** The two heatmaps that are laid over each other: those chosen, else the pair's. */

@@ -1,1 +1,0 @@
-"""Figures of a run: tables and arrays in, figures out; the only modules that know matplotlib."""

@@ -1,0 +1,34 @@
+"""Names of architectures, checked: any classifier of torchvision by its name, any model of timm as timm/<name>.
+
+Nothing is imported before a name is checked: the two libraries take seconds each.
+"""
+
+from __future__ import annotations
+
+from pcam_agreement.core.names import nearest
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
+def check_architecture(name: str) -> None:
+    """Raise ValueError, with the nearest name, unless torchvision or timm has a classifier of this name."""
+    if name.startswith("timm/"):
+        _check_timm(name.removeprefix("timm/"))
+        return
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ValueError(
+            f"unknown architecture '{name}'; {nearest(name, known)} Any timm model is reachable as timm/<name>."
+        )
+
+
+def _check_timm(model: str) -> None:
+    import timm
+
+    if not timm.is_model(model):
+        raise ValueError(f"timm has no model '{model}'; {nearest(model, timm.list_models())}")
+    weights = timm.list_pretrained(model.split(".")[0] + ".*")
+    if "." in model and model not in weights:
+        raise ValueError(f"timm has no weights '{model}'; {nearest(model, weights)}")

@@ -1,0 +1,143 @@
+"""Classifiers of raw patches: any of torchvision's or timm's, with one logit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pcam_agreement.networks.weights import last_line, load_weights
+
+# torchvision reads its published weights with torch.load: hold it to tensors.
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+
+class Classifier(nn.Module):
+    """From patches [n, 3, 96, 96] in [0, 1] to one logit each [n]; positive means tumour.
+
+    Resizing and normalising happen inside, so that every attribution is born in patch pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        architecture: str,
+        backbone: nn.Module,
+        head: str,  # attribute path of the layer with one output
+        size: int,  # pixels a side, of what the backbone is given
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+        self.head = head
+        self.size = size
+        self.frozen = False
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        if patches.shape[-1] != self.size:
+            patches = functional.interpolate(patches, (self.size, self.size), mode="bilinear", antialias=True)
+        normalised = (patches - self.mean) / self.std
+        # The backbone may compute in less precision (`inference.load`); what comes in and goes out keeps its own.
+        inner = next(self.backbone.parameters()).dtype
+        return self.backbone(normalised.to(inner))[:, 0].to(normalised.dtype)
+
+    def freeze(self) -> None:
+        """Train the head alone: the rest keeps its parameters and, in eval mode, its batch-norm statistics."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.backbone.get_submodule(self.head).requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+
+def to_float(patches: Tensor) -> Tensor:
+    """uint8 [n, 96, 96, 3] as in the files -> float32 [n, 3, 96, 96] in [0, 1], where the patches are."""
+    return patches.permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def build_classifier(architecture: str, weights: str, input_size: str) -> Classifier:
+    """A classifier with a new one-logit head.
+
+    architecture: a classifier of torchvision, or timm/<name>[.<weights>]. weights: default (the library's published
+    ones, downloaded once), none, or the path of a state dict of this architecture (.safetensors or .pth), whose head
+    is taken where it has one output. input_size: native (96) or architecture (patches are resized inside the
+    network). Random numbers come from torch's global generator.
+
+    Raises ValueError for an unknown architecture, for one that cannot take this size, and for weights that do not fit.
+    """
+    classifier = _build(architecture, weights == "default", input_size)
+    run_blank_patch(classifier)
+    if weights not in ("default", "none"):
+        load_weights(classifier.backbone, classifier.head, architecture, Path(weights))
+    return classifier
+
+
+def blank_classifier(architecture: str, input_size: str) -> Classifier:
+    """A classifier in eval mode whose parameters are still to be loaded.
+
+    torchvision's are built on torch's meta device, without values, which saves up to a third of the start of a stage;
+    timm's have buffers that no state dict holds and are built as ever. So is what needs values to be built (RegNet).
+
+    Raises ValueError for an unknown architecture and for one that cannot be built for this size.
+    """
+    if not architecture.startswith("timm/"):
+        try:
+            with torch.device("meta"):
+                parts = _backbone(architecture, False, input_size)
+            return Classifier(architecture, **parts).eval()
+        except NotImplementedError:
+            pass
+    return _build(architecture, False, input_size).eval()
+
+
+def check_size(architecture: str, input_size: str) -> None:
+    """Raise ValueError where the architecture is unknown or cannot take patches of this size; without its weights."""
+    run_blank_patch(blank_classifier(architecture, input_size))
+
+
+def run_blank_patch(classifier: Classifier) -> None:
+    """Send a patch of zeros through the backbone, in eval mode; ValueError where it cannot take patches of its size."""
+    mode = classifier.training
+    parameter = next(classifier.backbone.parameters())
+    patch = torch.zeros(1, 3, classifier.size, classifier.size, dtype=parameter.dtype, device=parameter.device)
+    try:
+        with torch.no_grad():
+            shape = list(classifier.eval().backbone(patch).shape)
+        reason = "" if shape == [1, 1] else f"its output has the shape {shape}"
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        reason = last_line(error)
+    if reason:
+        raise ValueError(
+            f"{classifier.architecture} cannot take patches of {classifier.size} pixels ({reason}); set its input to "
+            "architecture or choose another."
+        )
+    classifier.train(mode)
+
+
+def _build(architecture: str, pretrained: bool, input_size: str) -> Classifier:
+    return Classifier(architecture, **_backbone(architecture, pretrained, input_size))
+
+
+def _backbone(architecture: str, pretrained: bool, input_size: str) -> dict[str, Any]:
+    # Each library takes seconds to import: only the one that is needed.
+    if architecture.startswith("timm/"):
+        from pcam_agreement.networks import timm_models as library
+    else:
+        from pcam_agreement.networks import torchvision_models as library  # type: ignore[no-redef]
+    return library.build_backbone(architecture, pretrained, input_size)

@@ -1,0 +1,30 @@
+"""The device that a stage computes on, and its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+
+def choose_device(choice: str, count: int = 1) -> torch.device:
+    """auto takes a GPU where there is one; ValueError for cuda where there is none, and for fewer GPUs than count."""
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda but torch sees no GPU; set device to auto or cpu, or mend the driver.")
+    if choice == "cpu" or not torch.cuda.is_available():
+        _keep_freed_memory()
+        return torch.device("cpu")
+    if count > torch.cuda.device_count():
+        raise ValueError(f"devices is {count} but torch sees {torch.cuda.device_count()} GPUs; lower it.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products of matrices may differ
+    return torch.device("cuda")
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed: to get it back for the next batch took a tenth of a ResNet's gradient."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has none
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its maximum

@@ -1,0 +1,90 @@
+"""The last spatial map of a network, which Grad-CAM explains: its layer and its size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pcam_agreement.networks.classifier import Classifier, blank_classifier, run_blank_patch
+
+
+def spatial_layer(classifier: Classifier) -> str:
+    """The path, under the backbone, of the layer whose output is the last map that keeps places apart.
+
+    Raises ValueError where there is none, or where timm says a wrong one.
+    """
+    backbone: Any = classifier.backbone
+    if classifier.architecture.startswith("timm/"):
+        layer = _timm_layer(backbone)
+    elif hasattr(backbone, "class_token"):  # torchvision's vision transformers
+        # Behind it, the patch tokens of the last layer do not change the class token.
+        layer = f"encoder.layers.{list(backbone.encoder.layers._modules)[-1]}.ln_1"
+    else:
+        layer = _last_map(classifier)
+    if layer is None:
+        raise ValueError(
+            f"the last map of {classifier.architecture} is not where its library says; leave grad_cam out."
+        )
+    return layer
+
+
+def spatial_size(architecture: str, input_size: str) -> int:
+    """Pixels a side of that map, for patches of this input size (native or architecture); needs no weights.
+
+    Raises ValueError where the architecture is unknown, cannot take this size or has no such map.
+    """
+    classifier = blank_classifier(architecture, input_size)
+    maps: list[Tensor] = []
+    layer = classifier.backbone.get_submodule(spatial_layer(classifier))
+    layer.register_forward_hook(lambda _, __, output: maps.append(output))
+    run_blank_patch(classifier)
+    return on_grid(maps[0], classifier.backbone).shape[-1]
+
+
+def on_grid(activation: Tensor, backbone: nn.Module) -> Tensor:
+    """Channels, rows and columns [n, c, h, w]: of a map, or of tokens [n, prefix + side * side, c] on their grid."""
+    if activation.ndim == 4:
+        channels_last = str(getattr(backbone, "output_fmt", "")) == "NHWC"  # some of timm's
+        return activation.permute(0, 3, 1, 2) if channels_last else activation
+    side = int(activation.shape[1] ** 0.5)
+    tokens = activation[:, activation.shape[1] - side * side :]
+    return tokens.mT.unflatten(2, (side, side))
+
+
+def _timm_layer(backbone: Any) -> str | None:
+    described = getattr(backbone, "feature_info", None)
+    if not described:
+        return None
+    layer = described[-1]["module"]
+    if hasattr(backbone, "blocks") and hasattr(backbone, "cls_token"):
+        layer += ".norm1"  # as in torchvision's
+    return layer if layer in dict(backbone.named_modules()) else None
+
+
+def _last_map(classifier: Classifier) -> str | None:
+    """The last layer with a map for output, before the global pooling and the head; a pooled map does not count."""
+    calls: list[tuple[str, nn.Module, Any]] = []
+
+    def record(name: str) -> Any:
+        return lambda module, _, output: calls.append((name, module, output))
+
+    modules = classifier.backbone.named_modules()
+    handles = [module.register_forward_hook(record(name)) for name, module in modules if name]
+    try:
+        run_blank_patch(classifier)
+    finally:
+        for handle in handles:
+            handle.remove()
+    calls = calls[: [name for name, _, _ in calls].index(classifier.head)]
+    adaptive = [index for index, (_, module, _) in enumerate(calls) if isinstance(module, nn.AdaptiveAvgPool2d)]
+    calls = calls[: adaptive[-1]] if adaptive else calls
+    pooled = [output for _, module, output in calls if "Pool" in type(module).__name__]
+    layers = [
+        name
+        for name, module, output in calls
+        if isinstance(output, Tensor) and output.ndim == 4 and not isinstance(module, nn.Dropout)
+        # A Sequential that ends in pooling gives the pooled map.
+        if not any(output is other for other in pooled)
+    ]
+    return layers[-1] if layers else None

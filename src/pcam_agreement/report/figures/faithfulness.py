@@ -1,0 +1,39 @@
+"""The figure of faithfulness: deletion and insertion of a heatmap's pixels against the same map at random places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pcam_agreement.report.figures.panels import add_legend, add_title, panels
+
+COLOURS = {"deletion": "#00467f", "insertion": "#b8860b"}
+
+
+def gains(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """One panel a method, two lines a network: the gain of deletion and insertion over random places."""
+    methods, networks = list(table["method"].unique()), list(table["network"].unique())
+    figure, axes = panels(methods, titles, 3.0, 0.4 * len(networks) + 0.9, margin=2.0, sharex=True, sharey=True)
+    for axis, method in zip(axes, methods, strict=True):
+        rows = table[table["method"] == method].set_index("network").loc[networks]
+        for place, (name, colour) in zip((-0.14, 0.14), COLOURS.items(), strict=True):
+            lines = [row + place for row in range(len(networks))]
+            axis.hlines(lines, rows[f"{name}_gain_low"], rows[f"{name}_gain_high"], color=colour, lw=2)
+            axis.plot(rows[f"{name}_gain"], lines, "o", color=colour, ms=5)
+        axis.axvline(0, color="black", ls=":", lw=1)
+        axis.set_yticks(range(len(networks)), networks)
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_xlabel("gain over the same map\nat a random place", fontsize=8)
+    axes[0].invert_yaxis()
+    meaning = {"deletion": "deleting the highest pixels", "insertion": "inserting the highest pixels"}
+    handles = [Line2D([], [], color=colour, marker="o", lw=2, label=meaning[name]) for name, colour in COLOURS.items()]
+    add_legend(figure, handles)
+    add_title(
+        figure,
+        "Do the heatmaps show which pixels their network uses? Both intervals (95 %) must lie above 0",
+        "(in units of the mean change of the score between a patch and the filled patch)",
+    )
+    return figure

@@ -1,0 +1,11 @@
+"""Settings of the report."""
+
+from __future__ import annotations
+
+from pcam_agreement.core.settings import Count, Settings
+
+
+class Report(Settings):
+    ece_bins: Count
+    temperature: bool
+    panels: Count

@@ -1,1 +1,0 @@
-"""The stages of dvc.yaml: each reads parameters, calls the library and writes its outputs."""

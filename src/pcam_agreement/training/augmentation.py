@@ -1,0 +1,40 @@
+"""Random flips, quarter turns and stain jitter of a batch, on its device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcam_agreement.core.stains import EOSIN, HAEMATOXYLIN, RESIDUAL
+
+STAINS = (HAEMATOXYLIN, EOSIN, RESIDUAL)
+
+
+def random_numbers(n: int, seed: int) -> Tensor:
+    """The random numbers of n patches, float32 [n, 6] on the CPU: the same whatever device computes with them."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.cat([torch.rand(n, 3, generator=generator), torch.randn(n, 3, generator=generator)], 1)
+
+
+def augment(patches: Tensor, random: Tensor, flips: bool, quarter_turns: bool, stain_jitter: float) -> Tensor:
+    """Patches [n, 3, h, h] in [0, 1], each by its own row of `random_numbers`.
+
+    stain_jitter: standard deviation of the logarithm of the factor on each stain's amount; 0 leaves colours alone.
+    """
+    n, random = len(patches), random.to(patches.device)
+    if flips:
+        for axis in (2, 3):
+            turned = random[:, axis - 2] < 0.5
+            patches = torch.where(turned.view(n, 1, 1, 1), patches.flip(axis), patches)
+    if quarter_turns:
+        turns = (4 * random[:, 2]).long().view(n, 1, 1, 1)
+        for count in (1, 2, 3):
+            patches = torch.where(turns == count, patches.rot90(count, (2, 3)), patches)
+    if stain_jitter > 0:
+        stains = torch.tensor(STAINS, device=patches.device)
+        density = -torch.log(patches.clamp(min=1 / 255)).permute(0, 2, 3, 1)  # [n, h, w, 3]
+        factors = torch.exp(stain_jitter * random[:, 3:]).view(n, 1, 1, 3)
+        with torch.autocast(patches.device.type, enabled=False):  # in less precision colours are off by a grey level
+            density = ((density @ torch.linalg.inv(stains)) * factors) @ stains
+        patches = torch.exp(-density).clamp(0, 1).permute(0, 3, 1, 2).contiguous()
+    return patches

@@ -1,0 +1,112 @@
+"""The training and validation steps of a classifier, its optimiser and its schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+
+from pcam_agreement.networks.classifier import Classifier, to_float
+from pcam_agreement.training.augmentation import augment, random_numbers
+from pcam_agreement.training.batches import Batch
+from pcam_agreement.training.settings import Network
+
+CHECK_EVERY = 50  # steps between checks whether the loss is finite
+
+
+class Learner(LightningModule):
+    """The training and validation steps of a classifier."""
+
+    def __init__(self, name: str, classifier: Classifier, settings: Network) -> None:
+        super().__init__()
+        self.name, self.classifier, self.settings = name, classifier, settings
+        self.run = torch.compile(classifier) if settings.compile else classifier
+        self.losses = torch.zeros(2, dtype=torch.float64)  # of this epoch, in this process: their sum, and of how many
+        self.valid_loss = MeanMetric().set_dtype(torch.float64)
+        self.accuracy, self.auroc = BinaryAccuracy(), BinaryAUROC()
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """The loss of this share of a batch, so scaled that the mean over all shares is the mean over the batch."""
+        patches, labels, (start, whole) = batch
+        settings, accumulate = self.settings, self.settings.accumulate
+        # Augmentation depends on the seed, the step and the place in the batch alone, dropout also on the process:
+        # a resumed run has the same random numbers.
+        torch.manual_seed(_seed(settings.seed, self.current_epoch, number, self.global_rank))
+        random = random_numbers(whole, _seed(settings.seed, self.current_epoch, number // accumulate))
+        random = random[start : start + len(labels)]
+        inputs = augment(to_float(patches), random, settings.flips, settings.quarter_turns, settings.stain_jitter)
+        loss = binary_cross_entropy_with_logits(self.run(inputs), labels.float(), reduction="sum")
+        self.losses += torch.stack([loss.detach().double(), loss.new_tensor(len(labels)).double()])
+        if number % CHECK_EVERY == 0:  # a GPU would wait for it at every step
+            self._check_finite(self.losses[0], "training")
+        return loss * accumulate * self.trainer.world_size / whole
+
+    def on_validation_start(self) -> None:
+        # As in the checkpoint, the first process's batch-norm statistics are the network's.
+        if self.trainer.world_size > 1:
+            for buffer in self.classifier.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        logits, labels = self.run(to_float(batch[0])).double(), batch[1]
+        self.valid_loss.update(binary_cross_entropy_with_logits(logits, labels.double()), len(labels))
+        # torchmetrics guesses whether it was given logits, batch by batch: give it probabilities.
+        probability = torch.sigmoid(logits)
+        self.accuracy.update(probability, labels)
+        self.auroc.update(probability, labels)
+        self.log("valid_loss", self.valid_loss)
+        self.log("valid_accuracy", self.accuracy)
+        self.log("valid_auroc", self.auroc, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self._check_finite(self.valid_loss.compute(), "validation")
+        if self.trainer.state.fn == "fit":
+            total, count = self._all_losses()
+            self._check_finite(total, "training")
+            self.log("train_loss", total / count, sync_dist=True)
+            self.losses.zero_()
+
+    def on_fit_start(self) -> None:
+        self.losses = self.losses.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["losses"] = self._all_losses()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        if self.global_rank == 0:
+            self.losses = checkpoint["losses"]
+
+    def _all_losses(self) -> Tensor:
+        return self.trainer.strategy.reduce(self.losses.clone(), reduce_op="sum")
+
+    def _check_finite(self, loss: Tensor, name: str) -> None:
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"network.{self.name}: training diverged in epoch {self.current_epoch + 1}, the {name} loss is not "
+                f"finite; lower its lr (found {self.settings.lr:g}), or use precision 32."
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings = self.settings
+        parameters = [parameter for parameter in self.classifier.parameters() if parameter.requires_grad]
+        if settings.optimiser == "sgd":
+            optimiser: torch.optim.Optimizer = torch.optim.SGD(
+                parameters, settings.lr, momentum=0.9, weight_decay=settings.weight_decay
+            )
+        else:
+            kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimiser]
+            optimiser = kind(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
+        if settings.schedule == "constant":
+            return {"optimizer": optimiser}
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.1)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,55 @@
+"""Settings of training: the `train` block with a network's own block laid over it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pcam_agreement.core.settings import AS_TEXT, Count, Fraction, Level, Positive, Seed, Settings
+
+
+class Training(Settings):
+    label: str  # `label` or a column of meta that is true or false
+    weights: str  # default, none or the path of a state dict
+    freeze: bool
+    input: Literal["native", "architecture"]
+    optimiser: Literal["adamw", "adam", "sgd"]
+    lr: Positive
+    weight_decay: Level
+    schedule: Literal["constant", "cosine"]
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=2)]
+    precision: Annotated[Literal["32", "bf16", "16"], AS_TEXT]
+    patience: Count | None
+    fraction: Fraction
+    flips: bool
+    quarter_turns: bool
+    stain_jitter: Level
+    compile: bool
+    placement: Literal["auto", "device", "ram", "memmap"]
+    checkpoint_minutes: Level
+    accumulate: Count
+    devices: Count
+    nodes: Count
+
+    @property
+    def shares(self) -> int:
+        """How many shares a batch is divided into, by processes and by accumulation."""
+        return self.accumulate * self.devices * self.nodes
+
+    @model_validator(mode="after")
+    def _two_patches_each(self) -> Training:
+        if self.batch_size < 2 * self.shares:
+            raise ValueError(
+                f"expected a batch_size of at least {2 * self.shares}, two patches for each of its {self.shares} "
+                f"shares (accumulate x devices x nodes), found {self.batch_size}"
+            )
+        return self
+
+
+class Network(Training):
+    """A recipe: a block of `network`, whole (see networks.recipes)."""
+
+    architecture: str
+    seed: Seed

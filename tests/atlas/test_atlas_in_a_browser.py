@@ -1,0 +1,601 @@
+"""The atlas in a real browser: what it shows is what is in the files, in every view, by mouse, keyboard and link."""
+
+import json
+import re
+import shutil
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import made_up_run
+from atlas_runs import METHODS, both, other, params_of, run  # noqa: F401  fixtures
+from pcam_agreement.atlas import page
+from pcam_agreement.core.files import read_arrays, read_json
+from pcam_agreement.data.pcam import read_split
+from pcam_agreement.heatmaps.file import open_heatmaps
+from pcam_agreement.heatmaps.masks import overlap, top_mask
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
+
+FRACTION = 0.25
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def tab(browser):
+    """A tab without a network; at the end nothing may have been asked of one, and nothing gone wrong."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    tab, wrong = context.new_page(), []
+    tab.on("request", lambda request: wrong.append(request.url) if not request.url.startswith("file://") else None)
+    # ("aborted": a neighbour was being loaded ahead when the page was left)
+    tab.on("requestfailed", lambda request: wrong.append(request.url) if "ABORTED" not in request.failure else None)
+    tab.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    yield tab
+    context.close()
+    assert wrong == []
+
+
+def shown(tab) -> None:
+    """Wait until the page shows what its address asks for."""
+    tab.wait_for_function("document.body.dataset.shown === location.hash")
+
+
+def look(tab, where: Path, **state: str) -> None:
+    """Open a view by its link, as a colleague would: in a fresh page."""
+    file = where if where.suffix == ".html" else where / "data" / "atlas" / "index.html"
+    tab.goto("about:blank")
+    tab.goto(f"{file.as_uri()}#{'&'.join(f'{name}={value}' for name, value in state.items())}")
+    shown(tab)
+
+
+def choose(tab, name: str, value: str) -> None:
+    tab.locator(f"section:not([hidden]) select[name={name}]").select_option(value)
+    shown(tab)
+
+
+def cards(tab) -> list[int]:
+    """The patches in the grid, in its order."""
+    return [int(card.split("-")[1]) for card in tab.locator(".card").evaluate_all("all => all.map((one) => one.id)")]
+
+
+def key(run: Path, row: int) -> str:
+    """The name of the patch of this row of the explained ones."""
+    (found,) = (run / "data" / "atlas" / "run" / "patches").glob(f"{row + 1:05d}-*.png")
+    return found.stem
+
+
+def table(run: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(run / "plots" / f"{name}.csv", dtype=str, keep_default_na=False)
+
+
+def masks_of(run: Path, method: str, network: str, row: int, fraction: float) -> np.ndarray:
+    maps = open_heatmaps(run / "data" / "heatmaps" / method / f"{network}.h5").read(slice(row, row + 1))
+    return top_mask(maps.reshape(1, -1).astype(np.float32), fraction)
+
+
+# The answer
+
+
+def test_the_written_answer_is_there_word_for_word(run, tab):
+    look(tab, run)
+    written = re.sub(r"[#*`]|^ *- ", "", (run / "metrics" / "answer.md").read_text(), flags=re.MULTILINE)
+    assert tab.locator("#written-0").inner_text().split() == written.split()
+
+
+def test_every_cell_is_that_of_the_table_and_says_what_it_rests_on(run, tab):
+    summary = read_json(run / "metrics" / "summary.json")
+    agreement = table(run, "agreement")
+    assert (agreement["normalised"] == "").sum() > 1
+    for method in METHODS:
+        for measure in ("iou", "kappa", "excess", "normalised", "weighted_iou", "spearman"):
+            look(tab, run, method=method, measure=measure)
+            labels = tab.locator("#matrices .cell").evaluate_all("all => all.map((one) => one.ariaLabel)")
+            own = agreement[agreement["method"] == method]
+            assert len(labels) == len(own)
+            for place, row in enumerate(own.to_dict("records")):
+                names = f"{row['network_a']} and {row['network_b']}"
+                (at,) = [at for at, said in enumerate(labels) if said.startswith(names)]
+                cell = tab.locator("#matrices .cell").nth(at)
+                text = f"{float(row[measure]):.3f}" if row[measure] else "undefined"
+                assert cell.inner_text() == text
+                if measure != "iou":
+                    continue
+                cell.focus() if place % 2 else cell.hover()
+                said = tab.locator("#matrices .details").inner_text()
+                for name in ("iou", "null", "kappa", "spearman", "weighted_iou", "weighted_iou_chance", "patches"):
+                    assert row[name] in re.findall(r"[\d.e-]*\d", said)
+                for name in ("iou", "null", *(["normalised"] if row["normalised"] else [])):
+                    assert f"{row[name]}, 95 % interval {row[f'{name}_low']} to {row[f'{name}_high']}" in said
+                assert row["normalised"] or f"undefined: {row['undefined']}" in said
+                assert str(summary["agreement"][method]["chance"]) in said
+                ceiling = own[own["kind"] == "ceiling"].iloc[0]
+                has_twin = {row["network_a"], row["network_b"]} & {"resnet34", "resnet34_twin"}
+                assert (f"{ceiling['iou']} (resnet34 ~ resnet34_twin)" if has_twin else "none: neither network") in said
+                assert row["iou"] in labels[at]
+
+
+def test_doubts_about_heatmaps_stand_beside_the_pair(run, tab):
+    look(tab, run, view="patches", a="densenet121", b="alexnet")
+    said = tab.locator("#pair").inner_text()
+    assert "densenet121: uninformative by deletion and insertion (deletion), 4 of 23 maps unconverged" in said
+    assert "alexnet: undefined by deletion" in said
+
+
+def test_the_plot_of_gaps_has_the_points_of_its_table_which_lead_to_the_patches(run, tab):
+    gaps, test = table(run, "gaps"), read_json(run / "metrics" / "summary.json")["auroc_gap"]["lime"]
+    look(tab, run, method="lime")
+    own = gaps[gaps["method"] == "lime"]
+    said = tab.locator("#gaps svg a").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
+    assert len(said) == len(own) == 3
+    for row, text in zip(own.to_dict("records"), said, strict=True):
+        assert f"{row['network_a']} ~ {row['network_b']}: gap in AUROC {row['auroc_gap']}" in text
+        assert f"{row['agreement']}, 95 % interval {row['low']} to {row['high']}" in text
+    assert f"Rank correlation {test['rho']:g}, p = {test['p']:g}" in tab.locator("#gaps figcaption").inner_text()
+    heights = tab.locator("#gaps circle").evaluate_all("all => all.map((one) => -one.getAttribute('cy'))")
+    np.testing.assert_array_equal(np.argsort(heights), np.argsort(own["agreement"].astype(float)))
+    tab.locator("#gaps svg a").nth(1).click()
+    shown(tab)
+    assert tab.locator("#pair h3").inner_text().startswith(f"{own.iloc[1]['network_a']} ~ {own.iloc[1]['network_b']}")
+
+
+# The patches
+
+
+def of_patches(run: Path, method="saliency", a="resnet34", b="densenet121") -> pd.DataFrame:
+    """What the filters and orders go by, from the files."""
+    found, networks = read_arrays(run / "data" / "agreement" / f"{method}.h5"), params_of(run)["networks"]
+    split, index = read_split(run / "data" / "patches", "test"), found["index"]
+    pair = list(combinations(networks, 2)).index((a, b))
+    frame = split.meta.iloc[index].assign(index=index, iou=found["iou"][pair], label=split.labels[index])
+    for name, network in (("first", a), ("second", b)):
+        logits = read_arrays(run / "data" / "logits" / f"{network}.h5")["test_logits"][index]
+        threshold = float(table(run, "scores").set_index("network")["threshold"][network])
+        frame[name] = (logits >= threshold) == frame["label"]
+    frame["rank"] = 4 * (frame["iou"].rank() - 1) // frame["iou"].notna().sum()
+    return frame
+
+
+FILTERS = {
+    "label": {"tumour": "label == 1", "normal": "label == 0"},
+    "right": {
+        "both": "first and second",
+        "a": "first and not second",
+        "b": "second and not first",
+        "none": "not first and not second",
+    },
+    "slide": {f"slide_{number}": f"wsi == 'slide_{number}'" for number in range(4)},
+    "quarter": {
+        **{str(number + 1): f"rank == {number}" for number in range(4)},
+        "undefined": "iou.isna()",
+    },
+    "outside": {
+        "yes": "tumor_patch and not center_tumor_patch",
+        "no": "not (tumor_patch and not center_tumor_patch)",
+    },
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_each_filter_leaves_the_patches_that_it_names(run, tab, name):
+    frame, seen = of_patches(run), []
+    look(tab, run, view="patches")
+    assert sorted(cards(tab)) == sorted(frame["index"])
+    for value, query in FILTERS[name].items():
+        choose(tab, name, value)
+        expected = frame.query(query, engine="python")["index"]
+        assert sorted(cards(tab)) == sorted(expected)
+        assert tab.locator("#count").inner_text() == f"{len(expected)} of 23 patches"
+        seen += list(expected)
+    assert sorted(seen) == sorted(frame["index"])  # and each patch is under one value
+
+
+def test_filters_add_up_and_an_empty_grid_says_so(run, tab):
+    frame = of_patches(run, "lime", "alexnet", "resnet34_twin")
+    state = {"view": "patches", "method": "lime", "a": "alexnet", "b": "resnet34_twin"}
+    look(tab, run, **state, label="tumour", right="both", slide="slide_1")
+    expected = frame.query("label == 1 and first and second and wsi == 'slide_1'")["index"]
+    assert sorted(cards(tab)) == sorted(expected) != []
+    look(tab, run, **state, label="tumour", outside="yes")
+    assert cards(tab) == []
+    assert "No patch passes" in tab.locator("#grid").inner_text()
+
+
+def test_orders_go_by_agreement_number_and_slide_and_undefined_comes_last(run, tab):
+    frame = of_patches(run)
+    look(tab, run, view="patches")
+    for order, expected in {
+        "low": frame.sort_values(["iou", "index"]),
+        "high": frame.sort_values(["iou", "index"], ascending=[False, True]),
+        "index": frame.sort_values("index"),
+        "slide": frame.sort_values(["wsi", "index"]),
+    }.items():
+        choose(tab, "sort", order)
+        assert cards(tab) == list(expected["index"]), order
+    choose(tab, "sort", "low")
+    last = tab.locator(".card").last.inner_text()
+    assert "IoU undefined" in last
+    assert "resnet34: constant" in last
+    first = tab.locator(".card").first.inner_text()
+    assert f"IoU {frame['iou'].min():.3f}" in first
+
+
+def test_a_cell_of_the_matrix_opens_the_patches_of_its_pair_least_agreed_first(run, tab):
+    look(tab, run, method="lime")
+    tab.get_by_role("link", name=re.compile("alexnet and resnet34_twin")).click()
+    shown(tab)
+    frame = of_patches(run, "lime", "alexnet", "resnet34_twin").sort_values(["iou", "index"])
+    assert cards(tab) == list(frame["index"])
+    assert tab.locator("#pair h3").inner_text().startswith("alexnet ~ resnet34_twin")
+    choose(tab, "sort", "high")
+    assert cards(tab) == list(frame.sort_values(["iou", "index"], ascending=[False, True])["index"])
+
+
+# One patch
+
+
+def test_the_slider_gives_the_iou_of_python_for_all_pairs_at_every_fraction(run, tab):
+    networks, row = params_of(run)["networks"], 4
+    for method in METHODS:
+        look(tab, run, view="patch", patch=key(run, row), method=method)
+        found = tab.evaluate(
+            """([method]) => {
+              const run = atlas.runs[0];
+              const maps = scene.shown[0].maps[method];
+              return run.steps.map(([fraction]) => run.pairs.map(([a, b]) =>
+                overlap(maskOf(run, maps[a], fraction), maskOf(run, maps[b], fraction))));
+            }""",
+            [method],
+        )
+        fractions = tab.evaluate("atlas.runs[0].steps.map(([fraction]) => fraction)")
+        assert {0.05, 0.1, FRACTION, 0.5} < set(fractions)
+        for fraction, own in zip(fractions, found, strict=True):
+            masks = {name: masks_of(run, method, name, row, fraction) for name in networks}
+            expected = [overlap(masks[a], masks[b]).item() for a, b in combinations(networks, 2)]
+            np.testing.assert_allclose(own, expected, rtol=1e-6)
+        compared = read_arrays(run / "data" / "agreement" / f"{method}.h5")["iou"][:, row]
+        np.testing.assert_allclose(found[fractions.index(FRACTION)], compared, rtol=1e-6)
+
+
+def test_moving_the_slider_shows_the_iou_at_its_fraction_and_redraws_the_masks(run, tab):
+    look(tab, run, view="patch", patch=key(run, 6), a="alexnet", b="resnet34", show="mask")
+    slider, drawn = tab.locator("#top"), "document.querySelector('#maps canvas').toDataURL()"
+    pictures = [tab.evaluate(drawn)]
+    slider.focus()
+    for key_ in ("Home", "ArrowRight", "End"):
+        tab.keyboard.press(key_)
+        shown(tab)
+        percent = float(re.match(r"[\d.]+", tab.locator("label:has(#top) output").inner_text())[0])
+        masks = [masks_of(run, "saliency", name, 6, percent / 100) for name in ("alexnet", "resnet34")]
+        said = tab.locator("#overlap").inner_text()
+        assert said == f"IoU {overlap(*masks).item():.3f} of the {percent:g} % most important pixels of each"
+        assert f"top={percent / 100:g}" in tab.url
+        assert tab.evaluate("document.activeElement.id") == "top"
+        pictures.append(tab.evaluate(drawn))
+    assert len(set(pictures)) == 4
+
+
+def test_the_pixels_on_the_screen_are_those_of_the_two_masks(run, tab):
+    look(tab, run, view="patch", patch=key(run, 3), method="lime", a="alexnet", b="densenet121", opacity="100")
+    pixels = tab.evaluate(
+        "[...scene.over.getContext('2d').getImageData(0, 0, 96, 96).data]",
+    )
+    pixels = np.array(pixels).reshape(-1, 4)
+    a, b = (masks_of(run, "lime", name, 3, FRACTION)[0] for name in ("alexnet", "densenet121"))
+    np.testing.assert_allclose(pixels[:, 3], 255 * np.maximum(a, b), atol=1)
+    whole = ((a == 0) | (a == 1)) & ((b == 0) | (b == 1))
+    colours = {(1, 1): (0, 0, 0), (1, 0): (0, 114, 178), (0, 1): (230, 159, 0)}
+    for (in_a, in_b), colour in colours.items():
+        there = whole & (a == in_a) & (b == in_b)
+        assert there.sum() > 50
+        assert (pixels[there, :3] == colour).all()
+
+
+def test_any_two_heatmaps_can_be_laid_over_each_other(run, tab):
+    look(tab, run, view="patch", patch=key(run, 8))
+    tab.get_by_role("link", name="compare alexnet under lime as first").click()
+    shown(tab)
+    tab.locator("#compare select[name=second]").select_option("0.saliency.resnet34_twin")
+    shown(tab)
+    masks = masks_of(run, "lime", "alexnet", 8, FRACTION), masks_of(run, "saliency", "resnet34_twin", 8, FRACTION)
+    assert tab.locator("#overlap").inner_text().startswith(f"IoU {overlap(*masks).item():.3f} ")
+
+
+def test_a_patch_says_what_the_networks_say_and_how_its_heatmaps_were_made(run, tab):
+    row = 4  # unconverged
+    look(tab, run, view="patch", patch=key(run, row))
+    frame = of_patches(run)
+    head = tab.locator("#maps thead").inner_text()
+    logit = read_arrays(run / "data" / "logits" / "alexnet.h5")["test_logits"][row + 1]
+    assert f"logit {logit:.6g}".replace("e-0", "e-") in head
+    assert head.count("right") + head.count("wrong") == 5
+    title = tab.locator("#patch-title h2").inner_text()
+    assert title == f"Test patch {frame['index'].iloc[row]}: tumour, slide {frame['wsi'].iloc[row]}"
+    assert tab.locator("#maps .warning").all_inner_texts() == ["not converged"] * 10
+    error = open_heatmaps(run / "data/heatmaps/saliency/resnet34.h5").arrays["convergence_delta"][row]
+    assert f"convergence delta {float(f'{error:.6g}')}" in tab.locator("#maps details").first.text_content()
+    assert tab.locator("#maps .tumour").count() == tab.locator("#maps .centre").count() == 1 + 10
+    choose(tab, "tumour", "0")
+    choose(tab, "centre", "0")
+    assert tab.locator("#maps .tumour, #maps .centre").count() == 0
+
+
+def test_a_constant_heatmap_is_a_word_and_not_a_number(run, tab):
+    look(tab, run, view="patch", patch=key(run, made_up_run.NEVER), a="resnet34", b="alexnet")
+    assert tab.locator("#overlap").inner_text() == "IoU undefined: the map of resnet34 is constant"
+    assert tab.locator("#maps canvas").count() == 8
+    assert "constant" in tab.locator("#maps tbody td").first.inner_text()
+    numbers = tab.locator("#compare .cell").all_inner_texts()
+    assert numbers.count("–") == 4
+    assert len(numbers) == 10
+
+
+# Links, keys and screens
+
+
+def test_a_link_restores_what_was_chosen_by_hand(run, tab):
+    look(tab, run)
+    choose(tab, "method", "lime")
+    tab.locator("#to-patches").click()
+    shown(tab)
+    for name, value in {"a": "alexnet", "label": "normal", "outside": "no", "sort": "high", "quarter": "4"}.items():
+        choose(tab, name, value)
+    grid, pair, address = tab.locator("#grid").inner_text(), tab.locator("#pair").inner_text(), tab.url
+    tab.goto("about:blank")
+    tab.goto(address)
+    shown(tab)
+    assert (tab.locator("#grid").inner_text(), tab.locator("#pair").inner_text()) == (grid, pair)
+    assert tab.locator("select[name=quarter]").input_value() == "4"
+    tab.locator(".card").first.click()
+    shown(tab)
+    choose(tab, "show", "mask")
+    tab.locator("#opacity").fill("30")
+    tab.locator("#top").fill("3")
+    shown(tab)
+    said, address = tab.locator("#patch").inner_text(), tab.url
+    tab.goto("about:blank")
+    tab.goto(address)
+    shown(tab)
+    assert tab.locator("#patch").inner_text() == said
+    assert tab.locator("#opacity").input_value() == "30"
+    tab.go_back()
+    assert tab.url == "about:blank"
+
+
+def test_back_goes_to_the_view_before(run, tab):
+    look(tab, run)
+    tab.locator("#matrices .cell").first.click()
+    shown(tab)
+    tab.locator(".card").nth(2).click()
+    shown(tab)
+    tab.go_back()
+    shown(tab)
+    assert tab.locator("#patches").is_visible()
+    tab.go_back()
+    shown(tab)
+    assert tab.locator("#answer").is_visible()
+
+
+def test_a_view_that_a_link_leads_to_begins_at_its_top_and_the_grid_at_the_patch_that_was_open(run, tab):
+    tab.set_viewport_size({"width": 400, "height": 800})
+    look(tab, run)
+    where = "[scrollY, document.activeElement.id]"
+    tab.locator("#matrices .cell").last.click()
+    shown(tab)
+    assert tab.evaluate(where) == [0, "patches"]
+    tab.locator(".card").nth(15).click()
+    shown(tab)
+    opened = tab.evaluate("new URLSearchParams(location.hash).get('patch')")
+    assert tab.evaluate(where) == [0, "patch"]
+    tab.get_by_role("link", name="all patches").click()
+    shown(tab)
+    assert tab.evaluate("document.activeElement.id") == f"card-{opened}"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().top") < 800
+    depth = tab.evaluate("scrollY")
+    tab.keyboard.press("Enter")
+    shown(tab)
+    tab.go_back()
+    shown(tab)
+    assert tab.evaluate("scrollY") == pytest.approx(depth, abs=5)
+
+
+def test_a_cell_opens_all_patches_of_its_pair_whatever_was_chosen_before(run, both, tab):
+    look(tab, run, view="patches", label="tumour", quarter="4", right="a", sort="high")
+    tab.get_by_role("link", name="The answer").click()
+    for place in ("#matrices .cell", "#gaps svg a"):
+        tab.locator(place).first.click()
+        shown(tab)
+        assert tab.locator("#count").inner_text().startswith("23 of 23 patches")
+        tab.go_back()
+        shown(tab)
+    look(tab, both, top=FRACTION)
+    tab.locator(".matrix").nth(1).locator(".cell").first.click()
+    shown(tab)
+    said = tab.locator(".card").first.locator("strong").inner_text()
+    tab.locator(".card").first.click()
+    shown(tab)
+    assert f"{said} of the 10 %" in tab.locator("#overlap").inner_text()
+
+
+def test_a_link_that_asks_for_what_is_not_there_says_so(run, tab):
+    look(tab, run, view="patch", patch="99999-nothing", method="occlusion")
+    said = tab.locator("#notice").inner_text()
+    assert "the patch “99999-nothing”, which is not here" in said
+    assert "the method “occlusion”, which is not here" in said
+    odd = {"opacity": "900", "first": "0.constructor.resnet34", "a": "resnet34", "b": "resnet34"}
+    look(tab, run, view="patch", patch=key(run, 0), **odd)
+    said = tab.locator("#notice").inner_text()
+    for sentence in ("the opacity “900”, which is", "“0.constructor.resnet34”, which is", "“resnet34” twice"):
+        assert sentence in said
+    assert tab.locator("#overlap").inner_text().startswith("IoU ")
+
+
+def test_all_of_it_can_be_reached_by_keyboard(run, tab):
+    look(tab, run)
+
+    def tab_to(selector: str) -> None:
+        for _ in range(80):
+            tab.keyboard.press("Tab")
+            if tab.evaluate(f"document.activeElement.matches({json.dumps(selector)})"):
+                return
+        raise AssertionError(f"Tab never came to {selector}")
+
+    tab_to("select[name=measure]")
+    tab_to("#matrices .cell")
+    before = tab.locator("#matrices .details").inner_text()
+    tab.keyboard.press("Tab")
+    assert tab.locator("#matrices .details").inner_text() != before
+    tab.keyboard.press("Enter")
+    shown(tab)
+    tab_to("select[name=sort]")
+    tab.keyboard.press("ArrowDown")
+    shown(tab)
+    assert tab.evaluate("document.activeElement.name") == "sort"
+    tab_to(".card")
+    order = cards(tab)
+    down = columns(tab)
+    at = "Number(document.activeElement.id.split('-')[1])"
+    for press, place in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowDown", 1 + down)):
+        tab.keyboard.press(press)
+        assert tab.evaluate(at) == order[place]
+    tab.keyboard.press("Enter")
+    shown(tab)
+    for press, place in (("ArrowRight", 2 + down), ("ArrowRight", 3 + down), ("ArrowLeft", 2 + down)):
+        tab.keyboard.press(press)
+        shown(tab)
+        assert f"Test patch {order[place]}:" in tab.locator("#patch-title h2").inner_text()
+    tab_to("#top")
+    tab_to("a.pick.second")
+    tab.keyboard.press("Enter")
+    shown(tab)
+    assert "second=" in tab.url
+    assert tab.evaluate("document.activeElement.classList.contains('pick')")
+
+
+def columns(tab) -> int:
+    tops = tab.locator(".card").evaluate_all("all => all.map((one) => one.offsetTop)")
+    return tops.count(tops[0])
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_view_is_wider_than_the_screen(run, both, tab, width):
+    tab.set_viewport_size({"width": width, "height": 800})
+    for where in (run, both):
+        for view in ("answer", "patches", "patch"):
+            look(tab, where, view=view)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            assert tab.locator(f"#{view}").is_visible()
+
+
+# Runs without something, and two runs
+
+
+def test_a_run_without_tumour_masks_says_so(other, tab):
+    look(tab, other, view="patch", patch=key(other, 0))
+    assert "This data set has no tumour masks." in tab.locator("#patch-controls").inner_text()
+    assert tab.locator("#maps .tumour").count() == 0
+    look(tab, other, view="patches")
+    assert tab.locator("#count").inner_text() == "5 of 5 patches (of 23 explained, evenly spaced)"
+
+
+def test_a_network_whose_heatmaps_say_nothing_has_no_number_and_nothing_is_made_up(run, tmp_path, tab):
+    raw = params_of(run)
+    raw["methods"], raw["networks"] = ["lime"], ["resnet34", "densenet121"]
+    raw["tested"] = raw["networks"]
+    made_up_run.write(tmp_path, raw, silent="densenet121")
+    made_up_run.build(tmp_path)
+    for measure in ("iou", "kappa", "excess", "normalised", "weighted_iou", "spearman"):
+        look(tab, tmp_path, measure=measure)
+        assert tab.locator("#matrices .cell").inner_text() == "undefined"
+        assert tab.locator("#matrices .scale").count() == 0
+        assert "Infinity" not in tab.locator("body").inner_text()
+        said = tab.locator("#matrices .cell").get_attribute("aria-label")
+        no_patch = "no patch where neither map is constant"
+        reason = "neither network was trained twice" if measure == "normalised" else no_patch
+        assert f"undefined: {reason}. IoU undefined" in said
+
+
+def test_a_measure_that_ties_leave_undefined_says_why(run, tmp_path, tab):
+    raw = params_of(run)
+    raw["methods"], raw["networks"], raw["agreement"]["ties"] = ["lime"], ["resnet34", "densenet121"], "all"
+    raw["tested"] = raw["networks"]
+    made_up_run.write(tmp_path, raw)
+    made_up_run.build(tmp_path)
+    look(tab, tmp_path, measure="kappa")
+    said = tab.locator("#matrices .cell").get_attribute("aria-label")
+    assert "undefined: the areas of masks differ. IoU 0." in said
+
+
+def test_a_method_that_one_of_two_runs_lacks_is_shown_of_the_other(run, other, tmp_path, tab):
+    raw = params_of(other)
+    raw["methods"] = ["saliency"]
+    made_up_run.write(tmp_path / "less", raw)
+    made_up_run.build(tmp_path / "less")
+    for name, one in (("run", tmp_path / "less"), ("other", run)):
+        shutil.copytree(one / "data" / "atlas" / "run", tmp_path / name)
+    page.write_page(tmp_path, {"run": "this run", "other": "more"}, [])
+    look(tab, tmp_path / "index.html")
+    assert "No setting differs between the runs." in tab.locator(".intro").inner_text()
+    choose(tab, "method", "lime")
+    assert tab.locator("#matrices .cell").count() == 10
+    assert tab.get_by_text("lime is not in this run.").count() == 2
+    tab.locator("#matrices .cell").first.click()
+    shown(tab)
+    assert tab.locator("section:not([hidden]) select[name=run]").input_value() == "1"
+    assert tab.locator("#notice").inner_text() == ""
+
+
+def test_a_run_of_one_slide_has_no_null_and_no_interval_and_says_so(run, tmp_path, tab):
+    raw = params_of(run)
+    raw["methods"], raw["networks"] = ["lime"], ["resnet34", "densenet121", "resnet34_twin"]
+    raw["tested"] = raw["networks"]
+    made_up_run.write(tmp_path, raw, patches=9, slides=1)
+    made_up_run.build(tmp_path)
+    look(tab, tmp_path, measure="normalised")
+    assert tab.locator("#matrices .cell").all_inner_texts() == ["undefined"] * 3
+    said = tab.locator("#matrices .details").inner_text()
+    assert "none: no other patch of the label on another slide" in said
+    assert f"{table(tmp_path, 'agreement')['iou'][0]}, no interval" in said
+    assert "undefined: " in said
+    assert "There is no pair to show." in tab.locator("#gaps").inner_text()
+
+
+def test_two_runs_stand_beside_each_other_with_what_differs(run, other, both, tab):
+    look(tab, both, method="lime")
+    said = tab.locator(".differences").inner_text()
+    assert "agreement.top_fraction\t0.25\t0.1" in said
+    assert "atlas.patches\t256\t5" in said
+    assert "densenet121, alexnet, resnet34_twin" in said
+    assert len(said.splitlines()) == 6  # with the networks and those tested
+    assert tab.locator("#matrices table").count() == tab.locator("#gaps figure").count() == 2
+    assert tab.locator("#matrices .cell").count() == 10 + 6
+    assert tab.locator(".written-answer").count() == 2
+    own = table(other, "agreement").query("method == 'lime' and network_a == 'resnet34' and network_b == 'densenet121'")
+    assert f"{own['iou'].iloc[0]}, 95 % interval" in tab.locator("#matrices .details").nth(1).inner_text()
+
+
+def test_a_network_and_patches_that_are_in_one_run_only_are_named(run, other, both, tab):
+    look(tab, both, view="patch", patch=key(other, 0), first="0.lime.resnet34", second="1.lime.resnet34")
+    assert tab.get_by_text("alexnet is not in smaller").count() == 2
+    head = tab.locator("#maps thead").inner_text()
+    assert (head.count("this run: logit"), head.count("smaller: logit")) == (5, 4)
+    masks = masks_of(run, "lime", "resnet34", 0, FRACTION), masks_of(other, "lime", "resnet34", 0, FRACTION)
+    assert tab.locator("#overlap").inner_text().startswith(f"IoU {overlap(*masks).item():.3f} ")
+    assert tab.locator("#maps canvas").count() == 2 * (5 + 4)
+    look(tab, both, view="patch", patch=key(run, 1))
+    assert tab.get_by_text("this patch was not explained in smaller").count() == 2 * 4
+    look(tab, both, view="patches", a="resnet34", b="densenet121")
+    assert "smaller: not there" in tab.locator(f"#card-{key(run, 1)}").inner_text()
+    same = of_patches(other).query("index == 1")["iou"].iloc[0]
+    assert f"smaller: IoU {same:.3f}" in tab.locator(f"#card-{key(other, 0)}").inner_text()

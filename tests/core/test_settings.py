@@ -1,0 +1,45 @@
+"""Sections of params.yaml, read by themselves."""
+
+import math
+import re
+
+import pytest
+
+from pcam_agreement.core.settings import Count, Level, Positive, Settings, read_params, section
+
+
+class Inner(Settings):
+    lr: Positive
+    decay: Level
+    epochs: Count
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"lr": math.inf}, "params.yaml: train.lr: input should be a finite number, found inf."),
+        ({"decay": math.nan}, "params.yaml: train.decay: input should be"),
+        ({"epochs": 0}, "params.yaml: train.epochs: input should be greater than or equal to 1, found 0."),
+        ({"epoch": 1}, "params.yaml: unknown setting train.epoch; did you mean epochs?"),
+        ({"lr": None}, "params.yaml: train.lr: input should be a valid number, found None."),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_its_key(change, sentence):
+    raw = {"train": {"lr": 0.1, "decay": 0.0, "epochs": 2} | change}
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        section(raw, "train", Inner)
+
+
+def test_a_section_that_is_missing_is_named():
+    with pytest.raises(ValueError, match=r"method\.lime is missing"):
+        section({"method": {"saliency": {}}}, "method.lime", Inner)
+
+
+def test_a_file_that_is_no_mapping_or_no_text_is_one_sentence(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("- a")
+    with pytest.raises(ValueError, match="expected a mapping of settings, found list"):
+        read_params(path)
+    path.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        read_params(path)

@@ -1,0 +1,138 @@
+"""Mistakes in params.yaml: one sentence, with the nearest name."""
+
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from pcam_agreement.core.settings import read_params
+from pcam_agreement.pipeline import profile
+from pcam_agreement.pipeline.params import check_params
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (("train", "learning_rate"), 0.1, "unknown setting"),
+        (("train", "epoch"), 3, "unknown setting train.epoch; did you mean epochs?"),
+        (("network", "alexnet", "architecure"), "alexnet", "did you mean architecture?"),
+        (("network", "alexnet", "architecture"), "alexnett", "unknown architecture 'alexnett'; did you mean alexnet?"),
+        (("network", "alexnet", "architecture"), "timm/resnet10tt", "timm has no model 'resnet10tt'; did you mean"),
+        (("networks",), ["resnet43"], "unknown network 'resnet43' in networks; did you mean resnet34?"),
+        (("networks",), [], "networks is empty"),
+        (("networks",), ["alexnet"], "networks names only alexnet; agreement needs at least two"),
+        (("networks",), ["alexnet", "alexnet"], "networks names alexnet more than once"),
+        (("methods",), ["saliancy"], "unknown method 'saliancy' in methods; did you mean saliency?"),
+        (("data", "source"), "sinthetic", "unknown data source 'sinthetic'; did you mean synthetic?"),
+        (("device",), "gpu", "device: input should be 'auto', 'cpu' or 'cuda'"),
+        (("train", "lr"), "fast", "lr"),
+        (("agreement", "top_fraction"), 1.5, "agreement.top_fraction: input should be less than 1, found 1.5"),
+        (("faithfulness", "steps"), 1, "faithfulness.steps: input should be greater than or equal to 2, found 1"),
+        (("tested",), ["alexnett"], "unknown network 'alexnett'; did you mean alexnet?"),
+        (("networks",), None, "networks: input should be a valid list, found None"),
+        (("network",), None, "network: input should be a valid dictionary, found None"),
+        (("network", "alexnet"), None, "network.alexnet: expected a mapping of settings, found None"),
+        (("train", "lr"), float("inf"), "train.lr: input should be a finite number, found inf"),
+        (("train", "weight_decay"), float("nan"), "train.weight_decay: input should be"),
+        (("method", "centre", "sigma"), float("inf"), "method.centre.sigma: input should be a finite number"),
+        (("method", "lime", "interactions"), True, "method.lime: expected sampling: orthogonal with interactions"),
+        (("method", "limes"), {}, "unknown setting method.limes; did you mean lime?"),
+        (("data", "synthetc"), {}, "unknown setting data.synthetc; did you mean synthetic?"),
+        (("threads",), 0, "threads: input should be greater than or equal to 1, found 0"),
+        (("faithfulness", "fill"), "blured", "found 'blured'; did you mean blurred?"),
+        (("faithfulness", "roll"), 3, "unknown setting faithfulness.roll; did you mean rolls?"),
+        (("method", "lime", "samples"), 0, "method.lime.samples"),
+        (
+            ("method", "lime", "max_samples"),
+            10,
+            "method.lime: expected max_samples of at least samples (128), found 10.",
+        ),
+        (("seed",), -1, "seed"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_helps(raw, path, value, sentence):
+    block = raw
+    for key in path[:-1]:
+        block = block[key]
+    block[path[-1]] = value
+    with pytest.raises(ValueError) as error:
+        check_params(raw)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_grad_cam_of_a_map_of_one_pixel_is_refused_before_the_run(raw):
+    raw["methods"].append("grad_cam")
+    with pytest.raises(ValueError, match=r"grad_cam cannot explain inception_v3_untrained.*or use saliency, "):
+        check_params(raw)
+    raw["network"]["inception_v3_untrained"]["input"] = "architecture"
+    check_params(raw)
+
+
+def test_a_missing_setting_is_named(raw):
+    del raw["agreement"]["top_fraction"]
+    with pytest.raises(ValueError, match=r"agreement.top_fraction is missing"):
+        check_params(raw)
+
+
+def test_a_network_takes_the_shared_settings_and_lays_its_own_over_them(raw):
+    raw["network"]["alexnet"]["lr"] = 0.5
+    found = check_params(raw).network
+    assert found["alexnet"].lr == 0.5
+    assert found["resnet34"].lr == raw["train"]["lr"]
+    assert found["resnet34"].seed == raw["seed"]
+
+
+def test_a_small_learning_rate_written_by_dvc_is_a_number(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace("lr: 1.0e-3", "lr: 1e-05")
+    (tmp_path / "params.yaml").write_text(text)
+    assert read_params(tmp_path / "params.yaml")["train"]["lr"] == 1e-5
+
+
+def test_files_that_are_not_there_or_not_yaml_are_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="is missing; run from the top"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [1,\nb: 2")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, capsys):
+    overlay = profile.YAML(typ="safe", pure=True).load(path)
+    check_params(profile.laid_over(raw, overlay))
+    for flag in profile.flags(overlay):
+        assert flag.startswith("++")
+        assert not set(" \t\n") & set(flag)
+
+
+@pytest.mark.parametrize("text", ["a: [1,\nb: 2", "methods: [limes]"])
+def test_a_wrong_profile_becomes_a_flag_that_dvc_refuses(text, tmp_path, capsys):
+    (tmp_path / "wrong.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"wrong\.yaml"):
+        profile.main(Namespace(profile=tmp_path / "wrong.yaml", params=ROOT / "params.yaml"))
+    said = capsys.readouterr().out.split()
+    found = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", *said], cwd=tmp_path, capture_output=True)
+    assert b"unrecognized arguments: --profile-is-wrong" in found.stderr
+
+
+def test_a_twin_of_the_same_seed_is_refused(raw):
+    raw["seed"] = raw["network"]["resnet34_twin"]["seed"]
+    with pytest.raises(ValueError, match=r"network.resnet34 and network.resnet34_twin have the same.*give .* another"):
+        check_params(raw)
+
+
+def test_a_precision_that_dvc_wrote_as_a_number_is_known(raw):
+    raw["train"]["precision"], raw["explain"]["precision"] = 16, 32
+    found = check_params(raw)
+    assert (found.network["alexnet"].precision, found.explain.precision) == ("16", "32")
+
+
+def test_a_floor_with_weights_is_refused(raw):
+    raw["network"]["inception_v3_untrained"]["weights"] = "default"
+    with pytest.raises(ValueError, match=r"inception_v3_untrained has epochs 0.*but weights default; set .* to none"):
+        check_params(raw)

@@ -1,0 +1,264 @@
+"""Real training runs on a few patches: the settings do what they say, a killed run ends in the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from pcam_agreement.core.files import read_arrays
+from pcam_agreement.data.pcam import read_split, stratified_sample
+from pcam_agreement.inference.load import load_classifier
+from pcam_agreement.networks.classifier import Classifier, build_classifier
+from pcam_agreement.networks.logits import network_logits
+from pcam_agreement.pipeline import train as train_stage
+from pcam_agreement.pipeline.params import check_params
+from pcam_agreement.report import metrics
+from pcam_agreement.report.history import read_history
+from pcam_agreement.training.fit import learnt_labels, train
+from pcam_agreement.training.learner import Learner
+from pcam_agreement.training.settings import Network
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def network(raw) -> Network:
+    """Settings of the smallest network, two epochs."""
+    raw["network"]["tiny"] = {"architecture": "timm/resnet10t", "epochs": 2, "batch_size": 16}
+    raw["networks"] = raw["tested"] = ["tiny", "alexnet"]
+    return check_params(raw).network["tiny"]
+
+
+def fit(settings: Network, dataset: Path, folder: Path) -> dict[str, torch.Tensor]:
+    """What the checkpoint of a training run holds."""
+    (folder / "work").mkdir(parents=True)
+    outputs = (folder / name for name in ("a.safetensors", "history", "logits.h5", "work"))
+    train("tiny", settings, "cpu", dataset, *outputs)
+    return load_file(folder / "a.safetensors")
+
+
+def built(settings: Network) -> Classifier:
+    """The network as training starts with it."""
+    torch.manual_seed(settings.seed)
+    return build_classifier(settings.architecture, settings.weights, settings.input)
+
+
+def test_training_writes_the_best_checkpoint_and_a_row_an_epoch(network, dataset, tmp_path):
+    fit(network, dataset, tmp_path)
+    history = read_history(tmp_path / "history")
+    assert list(history.columns) == ["train/loss", "valid/accuracy", "valid/auroc", "valid/loss"]
+    assert history.index.tolist() == [0, 1]
+    written = read_arrays(tmp_path / "logits.h5")
+    assert {name: len(values) for name, values in written.items()} == {
+        **dict.fromkeys(("valid_logits", "valid_labels", "test_logits", "test_labels"), 33)
+    }
+    trained = load_classifier(tmp_path / "a.safetensors", CPU)
+    split = read_split(dataset, "valid")
+    logits = network_logits(trained, split.patches, CPU)
+    assert metrics.auroc(logits, split.labels) == pytest.approx(history["valid/auroc"].max(), abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, dataset, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit(network.model_copy(update={"seed": seed, "epochs": 1}), dataset, tmp_path / name)
+    first, again, other = ((tmp_path / name / "a.safetensors").read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
+
+
+def test_zero_epochs_leave_the_network_as_it_was_built(network, dataset, tmp_path):
+    settings = network.model_copy(update={"epochs": 0})
+    found = fit(settings, dataset, tmp_path)
+    assert all(torch.equal(tensor, found[name]) for name, tensor in built(settings).backbone.state_dict().items())
+    assert list(read_history(tmp_path / "history").columns) == ["valid/accuracy", "valid/auroc", "valid/loss"]
+
+
+def test_freezing_trains_the_head_and_holds_the_batch_norm_statistics(network, dataset, tmp_path):
+    settings = network.model_copy(update={"freeze": True, "epochs": 1})
+    found = fit(settings, dataset, tmp_path)
+    changed = {
+        name for name, tensor in built(settings).backbone.state_dict().items() if not torch.equal(tensor, found[name])
+    }
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_training_stops_early_when_validation_does_not_improve(network, dataset, tmp_path):
+    settings = network.model_copy(update={"epochs": 9, "patience": 1, "lr": 1e-12, "schedule": "constant"})
+    fit(settings, dataset, tmp_path)
+    assert len(read_history(tmp_path / "history")) < 9
+
+
+@pytest.mark.parametrize("change", [{"optimiser": "sgd", "lr": 1e6}, {"optimiser": "adamw", "lr": 1e6}])
+def test_a_training_that_diverges_ends_at_once_with_its_name_epoch_and_advice(network, dataset, tmp_path, change):
+    settings = network.model_copy(update={**change, "schedule": "constant", "epochs": 9, "fraction": 1.0})
+    sentence = r"network\.tiny: training diverged in epoch [123], .* lower its lr \(found 1e\+06"
+    with pytest.raises(ValueError, match=sentence):
+        fit(settings, dataset, tmp_path)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
+)
+def test_the_optimiser_is_the_one_that_was_asked_for(network, name, kind):
+    settings = network.model_copy(update={"optimiser": name, "schedule": "constant"})
+    assert type(Learner("tiny", built(settings), settings).configure_optimizers()["optimizer"]) is kind
+
+
+def test_a_label_is_the_split_s_own_or_a_true_or_false_column_of_meta(dataset):
+    split = read_split(dataset, "train")
+    np.testing.assert_array_equal(learnt_labels(split, "label"), split.labels)
+    np.testing.assert_array_equal(learnt_labels(split, "tumor_patch"), split.meta["tumor_patch"])
+    assert (learnt_labels(split, "tumor_patch") != split.labels).any()
+    with pytest.raises(ValueError, match=r"unknown train\.label 'tumour_patch'; did you mean tumor_patch\?"):
+        learnt_labels(split, "tumour_patch")
+    with pytest.raises(ValueError, match=r"unknown train\.label .wsi.; known: label, tumor_patch, center_tumor_patch"):
+        learnt_labels(split, "wsi")
+
+
+def test_a_network_learns_the_label_that_was_asked_for(network, dataset, tmp_path):
+    for label in ("label", "tumor_patch"):
+        fit(network.model_copy(update={"label": label, "epochs": 1}), dataset, tmp_path / label)
+    one, other = (read_history(tmp_path / label / "history") for label in ("label", "tumor_patch"))
+    assert (one["train/loss"] != other["train/loss"]).all()
+    assert (one["valid/auroc"] != other["valid/auroc"]).all()
+
+
+def test_processes_without_a_validation_batch_are_refused_before_training(network, dataset, tmp_path):
+    settings = network.model_copy(update={"devices": 9, "batch_size": 32, "fraction": 1.0})
+    with pytest.raises(ValueError, match=r"a batch of 32 patches of valid for each of 9 processes, found \d+ patches"):
+        fit(settings, dataset, tmp_path)
+
+
+def test_other_bytes_in_the_weights_to_start_from_are_another_training(raw, dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCAM_AGREEMENT_WORK", str(tmp_path / "work"))
+    raw["network"]["alexnet"].update(weights=str(tmp_path / "weights.pth"), fraction=1e-6)
+    YAML().dump(raw, tmp_path / "params.yaml")
+    paths = {"params": tmp_path / "params.yaml", "patches": dataset}
+    outputs = {"checkpoint": tmp_path / "a.safetensors", "history": tmp_path / "history", "logits": tmp_path / "l.h5"}
+    args = Namespace(network="alexnet", **outputs, **paths)
+    for content in (b"one", b"other", b"one"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        with pytest.raises(ValueError, match="2 patches or more to train on"):
+            train_stage.main(args)
+    assert len(list((tmp_path / "work").iterdir())) == 2
+
+
+def test_a_last_batch_of_one_patch_is_no_trouble(network, dataset, tmp_path):
+    split = read_split(dataset, "train")
+    assert len(split.labels) % 16 == 1
+    fit(network.model_copy(update={"epochs": 1}), dataset, tmp_path)
+    found = load_classifier(tmp_path / "a.safetensors", CPU)
+    assert network_logits(found, split.patches, CPU).shape == (33,)
+
+
+def test_a_fraction_of_the_train_split_keeps_the_classes_in_their_share(dataset):
+    labels = read_split(dataset, "train").labels
+    index = stratified_sample(labels, 16, 0)
+    assert len(np.unique(index)) == 16
+    assert abs(labels[index].mean() - labels.mean()) < 1 / 16
+    assert (index == stratified_sample(labels, 16, 0)).all()
+    assert (stratified_sample(labels, 99, 0) == np.arange(33)).all()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from pcam_agreement.training.fit import train
+from pcam_agreement.training.settings import Network
+dataset = Path(sys.argv[1])
+for folder, settings in zip(map(Path, sys.argv[2::2]), sys.argv[3::2]):
+    settings = Network.model_validate_json(settings)
+    outputs = (folder / name for name in ("a.safetensors", "history", "logits.h5", "work"))
+    train("tiny", settings, "cpu", dataset, *outputs)
+"""
+
+
+@pytest.fixture
+def without_batch_norm(network) -> Network:
+    """Settings of a network whose patches do not change each other's logits: every division of a batch is the same."""
+    change = {"architecture": "timm/test_vit", "batch_size": 15, "fraction": 1.0, "stain_jitter": 0.1}
+    # not Adam, which hides a wrong factor on the loss
+    return network.model_copy(update={**change, "optimiser": "sgd", "lr": 0.02})
+
+
+def assert_nearly_the_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: Network) -> None:
+    """The same training up to rounding."""
+    for name, drawn in built(start).backbone.state_dict().items():
+        moved = (one[name] - drawn).abs().mean()
+        assert (one[name] - other[name]).abs().mean() <= 0.01 * moved, name
+
+
+def test_a_batch_computed_in_shares_trains_the_network_of_the_whole_batch(without_batch_norm, dataset, tmp_path):
+    whole = fit(without_batch_norm, dataset, tmp_path / "whole")
+    parts = fit(without_batch_norm.model_copy(update={"accumulate": 4}), dataset, tmp_path / "parts")
+    assert_nearly_the_same(whole, parts, without_batch_norm)
+    histories = [read_history(tmp_path / name / "history") for name in ("whole", "parts")]
+    np.testing.assert_allclose(*histories, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_validate_as_one(network, without_batch_norm, dataset, tmp_path):
+    validated = network.model_copy(update={"epochs": 0, "batch_size": 8})  # five batches: three and two
+    normed = network.model_copy(update={"epochs": 1, "fraction": 1.0, "batch_size": 4, "lr": 0.01})
+    both = {"trained": without_batch_norm, "validated": validated, "normed": normed}
+    arguments = []
+    for name, settings in both.items():
+        fit(settings, dataset, tmp_path / "one" / name)
+        shared = settings.model_copy(update={"devices": 2})
+        (tmp_path / "two" / name / "work").mkdir(parents=True)
+        arguments += [str(tmp_path / "two" / name), shared.model_dump_json()]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(tmp_path / "script.py"), str(dataset), *arguments], check=True, timeout=600)
+    histories = {name: [read_history(tmp_path / count / name / "history") for count in ("one", "two")] for name in both}
+    one, two = histories["validated"]
+    assert one[["valid/accuracy", "valid/auroc"]].equals(two[["valid/accuracy", "valid/auroc"]])
+    np.testing.assert_allclose(one["valid/loss"], two["valid/loss"], rtol=1e-12)
+    np.testing.assert_allclose(*histories["trained"], rtol=1e-3)
+    # The network that was validated is the one that is kept, batch norms and all.
+    split, kept = read_split(dataset, "valid"), load_classifier(tmp_path / "two" / "normed" / "a.safetensors", CPU)
+    found = metrics.scores(network_logits(kept, split.patches, CPU), split.labels, 0.0, 15)
+    assert histories["normed"][1]["valid/loss"].item() == pytest.approx(found["nll"], rel=1e-5)
+    networks_of_both = [load_file(tmp_path / count / "trained" / "a.safetensors") for count in ("one", "two")]
+    assert_nearly_the_same(*networks_of_both, without_batch_norm)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_within_its_epoch_and_ends_in_the_same_bytes(network, dataset, tmp_path):
+    change = {"epochs": 3, "stain_jitter": 0.1, "fraction": 1.0, "batch_size": 4, "accumulate": 2}
+    settings = network.model_copy(update=change)
+    fit(settings, dataset, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    (folder / "work").mkdir(parents=True)
+    often = settings.model_copy(update={"checkpoint_minutes": 0})
+    command = [sys.executable, "-c", SCRIPT, str(dataset), str(folder), often.model_dump_json()]
+    last = folder / "work" / "last.ckpt"
+
+    def steps() -> int:
+        return torch.load(last, "cpu", weights_only=True)["global_step"] if last.exists() else 0
+
+    process = subprocess.Popen(command, start_new_session=True)
+    while not 8 < steps() < 14:  # in the second epoch of eight steps
+        assert process.poll() is None, "training ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "a.safetensors").exists()
+    assert steps() % 8
+    subprocess.run(command, check=True)
+    whole = tmp_path / "whole"
+    assert (folder / "a.safetensors").read_bytes() == (whole / "a.safetensors").read_bytes()
+    ours = sorted(path.relative_to(whole) for path in (whole / "history").rglob("*") if path.is_file())
+    assert ours == sorted(path.relative_to(folder) for path in (folder / "history").rglob("*") if path.is_file())
+    for path in ours:
+        assert (folder / path).read_bytes() == (whole / path).read_bytes(), path
