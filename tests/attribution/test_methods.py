@@ -24,6 +24,7 @@ from pcam_agreement.attribution.common.seeds import patch_seed
 from pcam_agreement.attribution.common.superpixels import superpixels
 from pcam_agreement.attribution.methods import grad_cam, integrated_gradients, smoothgrad
 from pcam_agreement.attribution.methods.lime import kernel
+from pcam_agreement.core import plugins
 from pcam_agreement.heatmaps.masks import normalise, overlap, reduce, top_mask
 from pcam_agreement.inference.batch import Batch
 from pcam_agreement.inference.load import load_classifier
@@ -462,9 +463,10 @@ def test_kernel_shap_comes_to_the_shapley_values(patches, settings, resnet):
 
 
 @pytest.mark.parametrize("method", ["lime", "kernel_shap"])
-def test_a_patch_of_one_superpixel_has_a_constant_map(method, patches, settings, monkeypatch):
-    monkeypatch.setattr(surrogate, "superpixels_of_all", lambda *_: np.zeros((1, 96, 96), np.int64))
-    found, diagnostics = run(method, Linear(), patches[:1], settings, samples=8, max_samples=8)
+def test_a_patch_of_one_superpixel_has_a_constant_map(method, patches, settings):
+    whole, few = np.zeros((1, 96, 96), np.int64), chosen(settings, method, samples=8, max_samples=8)
+    score, module = score_of(Linear(), patches[:1]), plugins.load(plugins.METHODS, "method", method)
+    found, diagnostics = module.attribute(score, patches[:1], SEEDS[:1], few, Batch(8), superpixels=whole)
     assert diagnostics["superpixels"].tolist() == [1]
     assert found.unique().numel() == 1
 
@@ -531,7 +533,7 @@ def test_what_neighbours_do_together_disturbs_half_as_much_and_the_coefficients_
     effects = [torch.from_numpy(random.normal(size=len(members))) for members in groups]
     main = 3 * torch.from_numpy(random.normal(size=count))
 
-    def regression(z, plain):
+    def coefficients(z, plain):
         scores = z @ main + sum((2 * z - 1)[:, some].prod(2) @ one for some, one in zip(groups, effects, strict=True))
         weights = kernel(z[None], torch.tensor([count]), "distance", 0.25)
         weights[:, :2] = 0
@@ -543,12 +545,12 @@ def test_what_neighbours_do_together_disturbs_half_as_much_and_the_coefficients_
         centred[1] = regression.centred((scores - taken.contributions)[None], weights)
         return regression.weighted_ridge(*centred, weights, 1e-9).coefficients[0] + taken.coefficients
 
-    exact = regression(everything(count), plain=True)
+    exact = coefficients(everything(count), plain=True)
     error = {}
     for plain in (True, False):
         generators = map(np.random.default_rng, range(20))
         samples = [torch.from_numpy(sampling.orthogonal(random, 256, count)).double() for random in generators]
-        found = torch.stack([regression(z, plain) for z in samples])
+        found = torch.stack([coefficients(z, plain) for z in samples])
         error[plain] = (found - exact).square().mean().sqrt()
         assert (found.mean(0) - exact).square().mean().sqrt() < 0.4 * error[plain]
     assert error[False] < 0.5 * error[True]
