@@ -275,8 +275,20 @@ class Counting(ThreadPoolExecutor):
 @pytest.mark.parametrize(("gpus", "most"), [([], 4), (["3"], 1), (["3", "GPU-5"], 2)])
 def test_each_gpu_has_one_stage_at_a_time(gpus, most, tmp_path, monkeypatch):
     toy = Toy(tmp_path / "toy", "a", "b", "c", "d")
+    held = [toy.sign(f"hold-{name}") for name in "abcd"]
+    for sign in held:
+        sign.touch()
+
+    def go_on() -> None:
+        until(lambda: len(list(toy.path.glob("data/begun-[abcd]"))) == most, f"{most} stages run at once")
+        for sign in held:
+            sign.unlink()
+
+    other = threading.Thread(target=go_on)
+    other.start()
     with Counting() as executor:
         in_process(toy, executor, gpus, monkeypatch)
+    other.join()
     assert executor.most == most
     given = {environment.get("CUDA_VISIBLE_DEVICES") for environment in executor.environments}
     assert given == ({None, *gpus} if len(gpus) > 1 else {None})
