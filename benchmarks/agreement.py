@@ -7,8 +7,6 @@ as the compare stage does; every measurement reads from disk, with its files dro
 and deleted from the folder for temporary files (1.8 GB).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -55,7 +53,8 @@ def write(folder: Path, sets: int, patches: int) -> None:
                 part = np.abs(spread @ (common + own) @ spread.T)
                 maps[start:stop] = part / part.mean((1, 2), keepdims=True)
             file["index"], file["constant"] = np.arange(patches), np.zeros(patches, bool)
-            file["repeated"], file.attrs["settings"] = maps[:0], "{}"
+            file["repeated"] = maps[:0]
+            file.attrs["method"] = file.attrs["settings"] = "{}"
 
 
 def opened(folder: Path, patches: int) -> dict[str, Heatmaps]:

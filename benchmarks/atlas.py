@@ -6,8 +6,6 @@ Of a made-up run of eight networks and three methods, two of them as noisy as gr
 the folder for temporary files (0.3 GB); in a headless Chromium, which has to be installed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

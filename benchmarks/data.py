@@ -9,8 +9,6 @@ augmented, in a bare loop; the median of interleaved repeats. The set is written
 7.5 GB, of which --slides slides of 1,024 patches are drawn (timed) and then repeated, shifted, until the split is full.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import tempfile
@@ -153,7 +151,7 @@ def step_over_resident(name: str, split: Split, batch_size: int, steps: int, rep
     settings = settings.model_copy(update={"schedule": "constant", "batch_size": batch_size})
     whole = (split.patches, split.labels, np.arange(len(split.labels)))
     torch.manual_seed(0)
-    learner = Learner(build_classifier(settings.architecture, "none", settings.input), settings)
+    learner = Learner(name, build_classifier(settings.architecture, "none", settings.input), settings)
     first = to_float(torch.from_numpy(split.patches[:batch_size].copy()).to(device))
     labels = torch.from_numpy(split.labels[:batch_size].copy()).float().to(device)
     pairs = []

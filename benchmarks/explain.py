@@ -6,8 +6,6 @@ For every method: its time over the time of the same number of raw passes (forwa
 pixels) at the best batch size, in the same process, precision and memory layout; the median of interleaved repeats.
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser
 
@@ -35,7 +33,8 @@ class Counted(torch.nn.Module):
 
     def __init__(self, network: Classifier, always: bool) -> None:
         super().__init__()
-        self.network, self.backbone, self.spatial = network, network.backbone, network.spatial
+        self.network, self.backbone = network, network.backbone
+        self.architecture, self.head, self.size = network.architecture, network.head, network.size
         self.with_gradient = self.without = 0
         self.always = always
         self.eval()
@@ -94,9 +93,9 @@ def main() -> None:
         subject.attribute(method, probe, patches, seeds, chosen, size)
         pairs = []
         for _ in range(args.repeats):
-            own = subject.seconds(lambda: subject.attribute(method, one, patches, seeds, chosen, size), device)  # noqa: B023
+            spent = subject.seconds(lambda: subject.attribute(method, one, patches, seeds, chosen, size), device)  # noqa: B023
             raw = subject.seconds(lambda: raw_passes(one, counted, patches, sizes), device)  # noqa: B023
-            pairs.append((own, raw))
+            pairs.append((spent, raw))
         ratios[method] = round(subject.median_ratio(pairs), 3)
         if not args.json:
             passes = f"{counted.with_gradient + counted.without:7} passes"

@@ -8,8 +8,6 @@ where there is none, untrained (the steps and samples that a map needs then are 
 Superpixels are made once for all networks, on the processor and while the network works; theirs is a line of its own.
 """
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser
 from pathlib import Path

@@ -3,14 +3,12 @@
 python benchmarks/memory.py [--slides 256] [--architecture timm/test_byobnet] [--json]
 
 Draws the synthetic set in full (262,144 / 32,768 / 32,768 patches), trains a network for an epoch on a twentieth of it,
-evaluates it and an untrained one on valid and test, explains every test patch by two methods, and goes on to the atlas,
+gives its logits and those of an untrained one, explains every test patch by two methods, and goes on to the atlas,
 stage by stage as `dvc repro` would, but without DVC's copies. The network is a tiny one, since what grows with the set
 is asked for: another one's memory comes on top. Memory is what the kernel cannot give back, of the stage and all its
 processes: not the pages of the mapped patches, nor those of libraries. Needs 14 GB in the folder for temporary files,
 which it removes.
 """
-
-from __future__ import annotations
 
 import contextlib
 import json

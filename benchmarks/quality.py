@@ -9,8 +9,6 @@ folded for ours (`load_classifier`), as it was trained for the others; ours also
 does not get there with MOST samples or steps says so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -71,12 +69,12 @@ def main() -> None:
         for name, tool in made.items():
             count = cheapest(tool, method, exact)
             if count is None:
-                print(f"{method:22} {name:12} does not get there with {MOST[method]} a patch", file=sys.stderr)
+                print(f"{method:22} {name:26} does not get there with {MOST[method]} a patch", file=sys.stderr)
                 continue
             spent = min(subject.seconds(lambda: tool(count, 2), device) for _ in range(2))  # noqa: B023
             results[method][name] = {"passes": count, "seconds": round(spent, 3)}
             if not args.json:
-                print(f"{method:22} {name:12} {count:6} a patch, {spent:7.2f} s", flush=True)
+                print(f"{method:22} {name:26} {count:6} a patch, {spent:7.2f} s", flush=True)
         others = [found["seconds"] for name, found in results[method].items() if not name.startswith("ours")]
         for name, found in results[method].items():
             if name.startswith("ours") and others:
@@ -144,15 +142,18 @@ def _path_tools(method: str, score: Score, network: nn.Module, patches: Tensor, 
 def _surrogate_tools(method: str, score: Score, network: nn.Module, patches: Tensor, size: int) -> dict[str, Tool]:
     device = patches.device
     pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
-    own = subject.method_settings(method)
+    settings = subject.method_settings(method)
 
     def segment(patch: np.ndarray) -> np.ndarray:
-        return superpixels(patch, own.superpixels, own.segments)
+        return superpixels(patch, settings.superpixels, settings.segments)
 
-    def ours(count: int, seed: int) -> np.ndarray:
-        chosen = own.model_copy(update={"samples": count, "max_samples": count})
+    def ours(count: int, seed: int, **change: object) -> np.ndarray:
+        chosen = settings.model_copy(update={"samples": count, "max_samples": count, **change})
         seeds = [1000 * seed + row for row in range(len(patches))]
         return subject.attribute(method, score, patches, seeds, chosen, size)[0].sum(1).cpu().numpy()
+
+    def without_interactions(count: int, seed: int) -> np.ndarray:
+        return ours(count, seed, sampling="orthogonal", interactions=True)
 
     def captums(count: int, seed: int) -> np.ndarray:
         torch.manual_seed(seed)
@@ -177,7 +178,7 @@ def _surrogate_tools(method: str, score: Score, network: nn.Module, patches: Ten
         return np.stack(maps)
 
     def package(count: int, seed: int) -> np.ndarray:
-        explainer = LimeImageExplainer(kernel_width=own.kernel_width, random_state=seed)
+        explainer = LimeImageExplainer(kernel_width=settings.kernel_width, random_state=seed)
 
         def classify(images: np.ndarray) -> np.ndarray:
             inputs = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
@@ -202,11 +203,12 @@ def _surrogate_tools(method: str, score: Score, network: nn.Module, patches: Ten
         return np.stack(maps)
 
     tools: dict[str, Tool] = {"ours": ours, "captum": captums}
-    return {**tools, "lime": package} if method == "lime" else tools
+    lime = {"ours, without interactions": without_interactions, "lime": package}
+    return {**tools, **lime} if method == "lime" else tools
 
 
 def _similarity(original: Tensor, perturbed: Tensor, z: Tensor, **_: object) -> Tensor:
-    """The lime package's kernel: of the cosine distance of the draw to all ones."""
+    """The lime package's kernel: of the cosine distance of the sample to all ones."""
     distance = 1 - z.float().mean().sqrt()
     return torch.exp(-(distance**2) / 0.25**2).sqrt()
 

@@ -2,14 +2,13 @@
 
 python benchmarks/startup.py [--checkout another/checkout …]
 
-For each checkout (this one by default), CPU seconds of one core: importing each stage, beside importing the libraries
-that it cannot do without; then of a pipeline with the checkout's dvc.yaml, whose commands only write their outputs, a
-full `dvc repro`, one that has nothing to do, and `dvc status`, for the default experiment and for one of about 200
-stages.
+For each checkout (this one by default), in its own environment where it has one, CPU seconds: importing each stage,
+beside importing the libraries that it cannot do without; then of a pipeline with the checkout's dvc.yaml, whose
+commands only write their outputs, `make repro` and `dvc repro` of everything and with nothing to do, and `dvc status`,
+for the default experiment and for one of about 200 stages (without the full runs).
 """
 
-from __future__ import annotations
-
+import os
 import re
 import resource
 import shutil
@@ -28,6 +27,7 @@ LIBRARIES = {
     "explain": "torch, torchvision",
     "faithfulness": "torch, torchvision",
 }
+NAMES = ("dvc repro", "make repro", "no-op", "dvc no-op", "status")
 FAKE = """
 import pathlib, sys
 for name in sys.argv[1:]:
@@ -38,14 +38,20 @@ for name in sys.argv[1:]:
 """
 
 
-def cpu_seconds(*command: str, cwd: Path) -> float:
-    """User and system time of a command and its children."""
+def cpu_seconds(*command: str, cwd: Path, modules: str = "src") -> float:
+    """User and system time of a command and its children; modules: where they find those of a checkout."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": modules}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed in {cwd}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def python_of(checkout: Path) -> str:
+    own = checkout / ".venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
 
 
 def imports(checkout: Path) -> None:
@@ -54,18 +60,20 @@ def imports(checkout: Path) -> None:
     for name, stage in stages.items():
         module = re.search(r"-m (\S+)", stage["cmd"])
         assert module is not None
-        code = f"import sys; sys.path.insert(0, 'src'); import {module[1]}"
-        spent = min(cpu_seconds(sys.executable, "-c", code, cwd=checkout) for _ in range(3))
+        spent = min(cpu_seconds(python_of(checkout), "-c", f"import {module[1]}", cwd=checkout) for _ in range(3))
         libraries = LIBRARIES.get(name)
         beside = ""
         if libraries:
-            need = min(cpu_seconds(sys.executable, "-c", f"import {libraries}", cwd=checkout) for _ in range(3))
+            need = min(cpu_seconds(python_of(checkout), "-c", f"import {libraries}", cwd=checkout) for _ in range(3))
             beside = f"{need:8.2f}  {libraries}: {spent / need:.2f} times"
         print(f"{name:16}{spent:7.2f}{beside}")
 
 
-def pipeline(checkout: Path, networks: int, methods: int) -> tuple[int, float, float, float, int]:
-    """Stages; CPU seconds of a full run, of one that has nothing to do and of a status; bytes of dvc.lock."""
+def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[int, int, list[float]]:
+    """Stages, bytes of dvc.lock, and CPU seconds in the order of NAMES, NaN where a run was not asked for.
+
+    `make repro` is `dvc repro` in a checkout without `pipeline.parallel`.
+    """
     yaml = YAML(typ="safe", pure=True)
     raw, dvc = yaml.load(checkout / "params.yaml"), yaml.load(checkout / "dvc.yaml")
     names = [*raw["networks"], *(f"network_{number}" for number in range(networks))][:networks]
@@ -90,12 +98,28 @@ def pipeline(checkout: Path, networks: int, methods: int) -> tuple[int, float, f
         YAML().dump(dvc, root / "dvc.yaml")
         for command in (["init", "-q"], ["add", "-A"]):
             subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
-        run = (sys.executable, "-m", "dvc")
-        full = cpu_seconds(*run, "repro", "-q", cwd=root)
-        nothing = min(cpu_seconds(*run, "repro", "-q", cwd=root) for _ in range(2))
-        status = min(cpu_seconds(*run, "status", "-q", cwd=root) for _ in range(2))
-        lock = yaml.load(root / "dvc.lock")
-        return len(lock["stages"]), full, nothing, status, (root / "dvc.lock").stat().st_size
+        dvc_command = (python_of(checkout), "-m", "dvc")
+        make_repro = (*dvc_command, "repro", "-q")
+        if (checkout / "src/pcam_agreement/pipeline/parallel.py").exists():
+            make_repro = (python_of(checkout), "-m", "pcam_agreement.pipeline.parallel")
+        seconds = dict.fromkeys(NAMES, float("nan"))
+        if full:
+            seconds["dvc repro"] = cpu_seconds(*dvc_command, "repro", "-q", cwd=root)
+            for name in ("data", "metrics", "plots", ".dvc/cache", ".dvc/tmp"):
+                shutil.rmtree(root / name)
+            (root / "dvc.lock").unlink()
+            seconds["make repro"] = cpu_seconds(*make_repro, cwd=root)
+        else:  # which is sooner there
+            parallel = (sys.executable, "-m", "pcam_agreement.pipeline.parallel")
+            cpu_seconds(*parallel, cwd=root, modules=str(HERE / "src"))
+        for name, command in {
+            "no-op": make_repro,
+            "dvc no-op": (*dvc_command, "repro", "-q"),
+            "status": (*dvc_command, "status", "-q"),
+        }.items():
+            seconds[name] = min(cpu_seconds(*command, cwd=root) for _ in range(3))
+        lock = root / "dvc.lock"
+        return len(yaml.load(lock)["stages"]), lock.stat().st_size, list(seconds.values())
 
 
 def main() -> None:
@@ -104,13 +128,14 @@ def main() -> None:
     args = parser.parse_args()
     for checkout in args.checkout:
         print(f"\n{checkout.resolve().name}: imports")
-        imports(checkout)
-    print(f"\n{'CPU seconds of DVC':24}{'stages':>7}{'full':>8}{'no-op':>8}{'status':>8}{'lock KB':>9}")
+        imports(checkout.resolve())
+    print(f"\n{'CPU seconds':24}{'stages':>7}{'lock KB':>9}" + "".join(f"{name:>12}" for name in NAMES))
     for networks, methods in ((5, 3), (18, 5)):
         for checkout in args.checkout:
-            stages, full, nothing, status, size = pipeline(checkout.resolve(), networks, methods)
+            stages, size, seconds = pipeline(checkout.resolve(), networks, methods, full=networks == 5)
             name = f"{checkout.resolve().name}, {networks} x {methods}"
-            print(f"{name:24}{stages:7}{full:8.1f}{nothing:8.2f}{status:8.2f}{size / 1000:9.0f}", flush=True)
+            cells = "".join(f"{value:12.2f}" for value in seconds)
+            print(f"{name:24}{stages:7}{size / 1000:9.0f}{cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """What the benchmarks measure on: a trained network of the experiment and its test patches, or stand-ins."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -1,8 +1,7 @@
 """What several tests share: a small synthetic data set, patches of it, and small parameters."""
 
-from __future__ import annotations
-
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,8 @@ from pcam_agreement.networks.classifier import Classifier, build_classifier, to_
 from pcam_agreement.pipeline.params import Params, check_params
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell that starts the tests in the background has interrupts ignored, and so would what the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[1]
 # those of the course project
 ARCHITECTURES = (
@@ -82,8 +83,8 @@ def patches(dataset: Path) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def resnet() -> Classifier:
-    """A small untrained ResNet, ready to be explained."""
-    return ready("timm/resnet10t")
+    """A tiny untrained ResNet, ready to be explained."""
+    return ready("timm/test_resnet")
 
 
 def chosen(settings: Params, method: str, **change: object) -> Method:
@@ -100,7 +101,8 @@ def recipe(settings: Params, name: str) -> dict:
 def ready(architecture: str, seed: int = 0, input_size: str = "native") -> Classifier:
     """An untrained classifier in eval mode with frozen parameters, as `load_classifier` gives it."""
     torch.manual_seed(seed)
-    return build_classifier(architecture, "none", input_size).eval().requires_grad_(False)
+    network = build_classifier(architecture, "none", input_size).eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last)  # nearly twice as fast
 
 
 def attribute(method: str, score, patches, seeds, settings, batch: Batch):

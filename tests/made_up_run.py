@@ -116,7 +116,7 @@ def _report(folder: Path, settings: Params, split: Split, index: np.ndarray, log
         write_table(folder / "plots" / f"{name}.csv", run.tables[name])
     fraction, whole = settings.agreement.top_fraction, run.tables
     faithful, chance = count_verdicts(whole["faithfulness"]), chance_iou(fraction)
-    data = audit.few(made_up.CONTENTS)
+    data = audit.totals(made_up.CONTENTS)
     few = summary(run.found, whole["agreement"], whole["heatmaps"], run.estimates, run.tests, faithful, chance, data)
     write_json(folder / "metrics" / "summary.json", few)
     titles = {name: name.upper() for name in settings.methods}

@@ -56,32 +56,32 @@ def run(stage, folder: Path, patches: Path, heatmaps: Path, agreement: str) -> N
 
 
 def test_several_blocks_give_every_patch_what_one_block_gives(dataset, folder, monkeypatch):
-    found = {}
+    results = {}
     for block, length in ((256, 32), (3, 1), (4, 2)):
         monkeypatch.setattr(comparing, "BLOCK", block)
         monkeypatch.setattr(comparing, "RUN", length)
-        run(compare, folder, dataset, folder / "saliency", "found.h5")
-        found[block] = read_arrays(folder / "found.h5")
-    one = found.pop(256)
-    assert {"iou", "curve_iou", "curve", "centre_mass", "tumour_share", "area", "networks"} <= one.keys()
-    assert one["curve_iou"].shape == (4, 1, PATCHES)
-    assert len(set(one["iou"][0, 1:])) == PATCHES - 1  # a patch in another's place would be seen
-    assert np.isnan(one["iou"][0, 0])
-    for several in found.values():
-        assert one.keys() == several.keys()
-        for name in one.keys() - {"null_iou"}:  # which depends on the other patches of its block
-            np.testing.assert_array_equal(one[name], several[name], err_msg=name)
+        run(compare, folder, dataset, folder / "saliency", "results.h5")
+        results[block] = read_arrays(folder / "results.h5")
+    whole = results.pop(256)
+    assert {"iou", "curve_iou", "curve", "centre_mass", "tumour_share", "area", "networks"} <= whole.keys()
+    assert whole["curve_iou"].shape == (4, 1, PATCHES)
+    assert len(set(whole["iou"][0, 1:])) == PATCHES - 1  # a patch in another's place would be seen
+    assert np.isnan(whole["iou"][0, 0])
+    for several in results.values():
+        assert whole.keys() == several.keys()
+        for name in whole.keys() - {"null_iou"}:  # which depends on the other patches of its block
+            np.testing.assert_array_equal(whole[name], several[name], err_msg=name)
 
 
 def test_heatmaps_of_other_perturbation_samples_are_compared_with_the_first(dataset, folder):
-    run(compare, folder, dataset, folder / "saliency", "found.h5")
-    found = read_arrays(folder / "found.h5")["repeat_iou"]
-    assert found.shape == (len(NETWORKS), PATCHES)
-    assert np.isnan(found[:, [0, *range(3, PATCHES)]]).all()  # constant; not repeated
-    for network, own in zip(NETWORKS, found, strict=True):
+    run(compare, folder, dataset, folder / "saliency", "results.h5")
+    results = read_arrays(folder / "results.h5")["repeat_iou"]
+    assert results.shape == (len(NETWORKS), PATCHES)
+    assert np.isnan(results[:, [0, *range(3, PATCHES)]]).all()  # constant; not repeated
+    for network, iou in zip(NETWORKS, results, strict=True):
         heatmaps = open_heatmaps(folder / "saliency" / f"{network}.h5").read(slice(1, 3)).astype(float)
         masks = (top_mask(maps.reshape(2, -1), 0.25) for maps in (heatmaps, heatmaps[:, ::-1]))
-        np.testing.assert_allclose(own[1:3], overlap(*masks), rtol=1e-6)
+        np.testing.assert_allclose(iou[1:3], overlap(*masks), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 256, 257, 1000, 4096])
@@ -89,9 +89,9 @@ def test_blocks_hold_every_patch_once_and_come_from_all_over(count):
     blocks = comparing.blocks(count, comparing.BLOCK)
     rows = [np.concatenate([np.arange(count)[run] for run in runs]) for runs in blocks]
     assert sorted(np.concatenate(rows)) == list(range(count))
-    for own in rows:
-        assert len(own) <= comparing.BLOCK + comparing.RUN
-        assert own[-1] - own[0] > 0.8 * count or len(blocks) == 1
+    for of_block in rows:
+        assert len(of_block) <= comparing.BLOCK + comparing.RUN
+        assert of_block[-1] - of_block[0] > 0.8 * count or len(blocks) == 1
 
 
 def test_methods_are_compared_on_each_network(dataset, folder):
@@ -99,36 +99,36 @@ def test_methods_are_compared_on_each_network(dataset, folder):
     assert sorted(path.stem for path in (folder / "between").iterdir()) == NETWORKS
     labels = read_split(dataset, "test").labels
     for network in NETWORKS:
-        found = read_arrays(folder / "between" / f"{network}.h5")
+        results = read_arrays(folder / "between" / f"{network}.h5")
         sets = [open_heatmaps(folder / method / f"{network}.h5") for method in METHODS]
-        flat = [one.read().reshape(PATCHES, -1).astype(float) for one in sets]
-        masks = [top_mask(one, 0.25) for one in flat]
-        assert found["methods"].tolist() == [method.encode() for method in METHODS]
-        assert found["labels"].tolist() == labels[sets[0].index].tolist()
+        flat = [maps.read().reshape(PATCHES, -1).astype(float) for maps in sets]
+        masks = [top_mask(values, 0.25) for values in flat]
+        assert results["methods"].tolist() == [method.encode() for method in METHODS]
+        assert results["labels"].tolist() == labels[sets[0].index].tolist()
         for row, (i, j) in enumerate(itertools.combinations(range(3), 2)):
-            assert found["pairs"][row].tolist() == [i, j]
-            slow = {
+            assert results["pairs"][row].tolist() == [i, j]
+            expected = {
                 "iou": overlap(masks[i], masks[j]),
                 "weighted_iou": overlap(flat[i], flat[j]),
                 "spearman": np.array(
                     [spearmanr(a, b).statistic if a.any() else 0 for a, b in zip(flat[i], flat[j], strict=True)]
                 ),
             }
-            for name, values in slow.items():
-                assert np.isnan(found[name][row, 0])
-                np.testing.assert_allclose(found[name][row, 1:], values[1:], atol=1e-5)
+            for name, values in expected.items():
+                assert np.isnan(results[name][row, 0])
+                np.testing.assert_allclose(results[name][row, 1:], values[1:], atol=1e-5)
 
 
 def test_methods_of_one_slide_have_a_table_without_a_null(dataset, folder):
     run(compare_methods, folder, dataset, folder, "between")
-    found = read_arrays(folder / "between" / "alexnet.h5")
-    estimates = bootstrap.estimate(found, [[]] * 3, 100, 0)
-    table = methods_table("alexnet", found, METHODS, estimates)
+    results = read_arrays(folder / "between" / "alexnet.h5")
+    estimates = bootstrap.estimate(results, [[]] * 3, 100, 0)
+    table = methods_table("alexnet", results, METHODS, estimates)
     assert table[["method_a", "method_b"]].to_numpy().tolist() == [
         list(pair) for pair in itertools.combinations(METHODS, 2)
     ]
     assert table["patches"].tolist() == [PATCHES - 1] * 3
-    np.testing.assert_allclose(table["iou"], np.nanmean(found["iou"], 1), rtol=1e-6)
+    np.testing.assert_allclose(table["iou"], np.nanmean(results["iou"], 1), rtol=1e-6)
     assert table[["null", "excess", "iou_low", "excess_high"]].isna().all(axis=None)
 
 
@@ -136,9 +136,9 @@ def test_one_method_has_no_pairs_and_a_table_of_its_header(dataset, folder, raw)
     raw["methods"] = METHODS[:1]
     YAML().dump(raw, folder / "params.yaml")
     run(compare_methods, folder, dataset, folder, "between")
-    found = read_arrays(folder / "between" / "alexnet.h5")
-    estimates = bootstrap.estimate(found, [], 100, 0)
-    table = methods_table("alexnet", found, METHODS[:1], estimates)
+    results = read_arrays(folder / "between" / "alexnet.h5")
+    estimates = bootstrap.estimate(results, [], 100, 0)
+    table = methods_table("alexnet", results, METHODS[:1], estimates)
     assert table.empty
     assert {"network", "method_a", "method_b", "iou", "null", "excess_low"} <= set(table.columns)
 
@@ -151,4 +151,4 @@ def test_sets_that_do_not_fit_are_one_sentence(dataset, folder):
     with pytest.raises(ValueError, match=r"lime/alexnet\.h5: lime was explained on other patches; run explain"):
         run(compare_methods, folder, dataset, folder, "between")
     with pytest.raises(ValueError, match=r"resnet34\.h5: resnet34 was explained on other patches; run explain"):
-        run(compare, folder, dataset, folder / "lime", "found.h5")
+        run(compare, folder, dataset, folder / "lime", "results.h5")

@@ -38,12 +38,12 @@ def test_a_map_that_is_independent_of_the_region_gets_the_share_of_the_region():
 
 def test_measures_agree_with_a_slow_count():
     heat, region = random.exponential(size=(1, 100)), random.random((1, 100)) < 0.3
-    found = localisation(heat, region)
+    results = localisation(heat, region)
     inside = set(np.flatnonzero(region[0]))
     order = np.argsort(-heat[0])
-    assert found["mass"][0] == pytest.approx(sum(heat[0, i] for i in inside) / heat.sum())
-    assert found["rank_accuracy"][0] == pytest.approx(len(inside & set(order[: len(inside)])) / len(inside))
-    assert found["pointing"][0] == (order[0] in inside)
+    assert results["mass"][0] == pytest.approx(sum(heat[0, i] for i in inside) / heat.sum())
+    assert results["rank_accuracy"][0] == pytest.approx(len(inside & set(order[: len(inside)])) / len(inside))
+    assert results["pointing"][0] == (order[0] in inside)
 
 
 def test_no_region_and_no_map_are_left_out():

@@ -96,7 +96,7 @@ def test_superpixels_are_made_once_for_all_networks_and_are_those_of_the_method(
         again, _ = explain(resnet, dataset, settings, (folder or tmp_path / "other") / name, of(0, 1))
         assert [path.read_bytes() for path in again] == [path.read_bytes() for path in first]
     monkeypatch.undo()
-    found = explain_patches(
+    result = explain_patches(
         resnet,
         to_device(read_split(dataset, "test").patches[index[:2]], CPU),
         [patch_seed(0, int(patch)) for patch in index[:2]],
@@ -106,7 +106,7 @@ def test_superpixels_are_made_once_for_all_networks_and_are_those_of_the_method(
         Batch(16),
     )
     with np.load(first[0]) as chunk:
-        np.testing.assert_array_equal(found["heatmaps"], chunk["heatmaps"])
+        np.testing.assert_array_equal(result["heatmaps"], chunk["heatmaps"])
 
 
 def test_the_first_patches_are_explained_again_with_other_samples_by_a_stochastic_method(
@@ -115,11 +115,11 @@ def test_the_first_patches_are_explained_again_with_other_samples_by_a_stochasti
     for method, expected in (("lime", 3), ("saliency", 0)):
         paths, index = explain(resnet, dataset, settings, tmp_path / method, of(0, 1), method, chunk=4, repeat=3)
         merge_chunks(paths, tmp_path / f"{method}.h5", len(index), {}, {})
-        found = open_heatmaps(tmp_path / f"{method}.h5")
-        assert found.repeated.shape == (expected, 96, 96)
-        assert found.index.tolist() == index.tolist()
-        assert len(found.read()) == len(index)
-        for heatmap, again in zip(found.read(), found.repeated, strict=False):
+        heatmaps = open_heatmaps(tmp_path / f"{method}.h5")
+        assert heatmaps.repeated.shape == (expected, 96, 96)
+        assert heatmaps.index.tolist() == index.tolist()
+        assert len(heatmaps.read()) == len(index)
+        for heatmap, again in zip(heatmaps.read(), heatmaps.repeated, strict=False):
             assert (heatmap != again).any()
             assert np.corrcoef(heatmap.ravel().astype(float), again.ravel().astype(float))[0, 1] > 0.3
     with pytest.raises(AssertionError, match="what is repeated"):

@@ -1,11 +1,15 @@
 """Sections of params.yaml, read by themselves."""
 
+import copy
 import math
 import re
+from collections.abc import Iterator
+from functools import reduce
 
 import pytest
 
 from pcam_agreement.core.settings import Count, Level, Positive, Settings, read_params, section
+from pcam_agreement.pipeline.params import check_params
 
 
 class Inner(Settings):
@@ -28,6 +32,26 @@ def test_a_wrong_value_is_one_sentence_with_its_key(change, sentence):
     raw = {"train": {"lr": 0.1, "decay": 0.0, "epochs": 2} | change}
     with pytest.raises(ValueError, match=re.escape(sentence)):
         section(raw, "train", Inner)
+
+
+def numbers(raw: dict, *above: str) -> Iterator[tuple[str, ...]]:
+    """The paths of all numbers in the parameters."""
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            yield from numbers(value, *above, key)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*above, key)
+
+
+def test_no_number_of_params_may_be_infinite_or_nan(raw):
+    paths = list(numbers(raw))
+    assert len(paths) > 60
+    for *above, key in paths:
+        for value in (math.inf, math.nan):
+            changed = copy.deepcopy(raw)
+            reduce(lambda block, name: block[name], above, changed)[key] = value
+            with pytest.raises(ValueError, match=rf"params\.yaml: .*{key}.*, found (inf|nan)"):
+                check_params(changed)
 
 
 def test_a_section_that_is_missing_is_named():

@@ -1,4 +1,3 @@
-import gzip
 import hashlib
 import json
 import shutil
@@ -11,17 +10,16 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from conftest import ROOT
 from pcam_agreement.data.pcam import CONTENTS, META_COLUMNS, SPLITS, read_split, write_split
 from pcam_agreement.data.sources import pcam as pcam_source
 from pcam_agreement.data.sources.pcam import PUBLISHED, Published
 from pcam_agreement.pipeline import fetch
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
-
 
 def arguments(folder: Path, source: str, **settings: object) -> Namespace:
     """Arguments of the stage, with the repository's parameters but for this source of data."""
-    raw = YAML(typ="safe").load(PARAMS)
+    raw = YAML(typ="safe").load(ROOT / "params.yaml")
     raw["data"]["source"] = source
     raw["data"][source].update(settings)
     with open(folder / "params.yaml", "w") as file:
@@ -37,9 +35,9 @@ def pictures(root: Path) -> Path:
     return root
 
 
-def publish(shelf: Path, monkeypatch: pytest.MonkeyPatch, flipped: int) -> str:
-    """Publish a small PCam, whose labels of this many test patches differ from meta; returns its mirror."""
-    shelf.mkdir()
+def publish(folder: Path, monkeypatch: pytest.MonkeyPatch, flipped: int) -> None:
+    """Publish a small PCam into a folder of downloads; the labels of this many test patches differ from meta."""
+    folder.mkdir()
     published = {}
     for split in SPLITS:
         labels = np.array([0, 1, 0, 1], np.uint8)
@@ -47,17 +45,12 @@ def publish(shelf: Path, monkeypatch: pytest.MonkeyPatch, flipped: int) -> str:
         meta.loc[: flipped - 1, "center_tumor_patch"] ^= split == "test"
         meta["wsi"] = [f"{split} {slide}" for slide in range(4)]
         patches = np.random.default_rng(len(split)).integers(0, 256, (4, 96, 96, 3), np.uint8)
-        write_split(shelf, split, [patches * (split != "valid")], labels, meta)
-    for path in sorted(shelf.iterdir()):
-        content = stored = path.read_bytes()
-        if path.suffix == ".h5":
-            stored = gzip.compress(content)
-            (shelf / f"{path.name}.gz").write_bytes(stored)
-        sums = (hashlib.md5(stored).hexdigest(), hashlib.md5(content).hexdigest())
-        published[path.name] = Published(len(stored), *sums)
+        write_split(folder, split, [patches * (split != "valid")], labels, meta)
+    for path in sorted(folder.iterdir()):
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        published[path.name] = Published(path.stat().st_size, md5, md5)
     assert set(published) == set(PUBLISHED)
     monkeypatch.setattr(pcam_source, "PUBLISHED", published)
-    return f"{shelf.as_uri()}/{{name}}"
 
 
 def test_the_stage_describes_what_it_fetched(tmp_path: Path, capsys) -> None:
@@ -67,7 +60,7 @@ def test_the_stage_describes_what_it_fetched(tmp_path: Path, capsys) -> None:
     (partial / "left over").write_text("by a run that was killed")
     fetch.main(args)
     contents = json.loads((args.out / CONTENTS).read_text())
-    assert contents["source"] == "folder"
+    assert (contents["source"], contents["title"], contents["synthetic"]) == ("folder", "Image folder", False)
     assert contents["splits"]["train"] == {"patches": 6, "tumour": 3, "slides": 6, "label_differs_from_meta": 0}
     assert set(contents["files"]) | {CONTENTS} == {path.name for path in args.out.iterdir()}
     captured = capsys.readouterr()
@@ -98,9 +91,9 @@ def test_a_stage_that_fails_leaves_the_output_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flipped", [0, 3])
-def test_labels_that_differ_from_meta_are_told_loudly(tmp_path: Path, monkeypatch, capsys, flipped: int) -> None:
-    mirror = publish(tmp_path / "shelf", monkeypatch, flipped)
-    args = arguments(tmp_path, "pcam", mirrors=[mirror], directory=str(tmp_path / "raw"))
+def test_labels_that_differ_from_meta_give_a_warning(tmp_path: Path, monkeypatch, capsys, flipped: int) -> None:
+    publish(tmp_path / "raw", monkeypatch, flipped)
+    args = arguments(tmp_path, "pcam", directory=str(tmp_path / "raw"))
     fetch.main(args)
     warning = f"WARNING: the label of {flipped} patches differs from center_tumor_patch in meta.\n"
     assert capsys.readouterr().err == (warning if flipped else "")
@@ -109,7 +102,7 @@ def test_labels_that_differ_from_meta_are_told_loudly(tmp_path: Path, monkeypatc
     assert read_split(args.out, "test").labels.tolist() == [0, 1, 0, 1]
 
 
-def test_patches_and_slides_that_two_splits_share_are_told_loudly(tmp_path: Path, capsys) -> None:
+def test_patches_and_slides_that_two_splits_share_give_a_warning(tmp_path: Path, capsys) -> None:
     """Folders train and test with the same picture twice: once in a class, once in both splits."""
     root = tmp_path / "images"
     for number, split in enumerate(("train", "valid", "test")):
@@ -125,6 +118,6 @@ def test_patches_and_slides_that_two_splits_share_are_told_loudly(tmp_path: Path
     warnings = [line for line in captured.err.splitlines() if "WARNING" in line]
     assert warnings == ["WARNING: 1 patches of test are in train too: scores on test are too good."]
     assert [line.split()[-2] for line in captured.out.splitlines()] == ["1", "0", "0"]
-    found = json.loads((args.out / CONTENTS).read_text())["audit"]
-    assert found["shared"]["train, test"] == {"patches": 1, "slides": 0}
-    assert found["splits"]["train"]["repeated"] == 1
+    audited = json.loads((args.out / CONTENTS).read_text())["audit"]
+    assert audited["shared"]["train, test"] == {"patches": 1, "slides": 0}
+    assert audited["splits"]["train"]["repeated"] == 1

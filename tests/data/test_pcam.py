@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import h5py
@@ -5,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pcam_agreement.core.files import sha256
-from pcam_agreement.data.audit import describe, write_contents
-from pcam_agreement.data.pcam import CONTENTS, file_name, read_split, write_split
+from pcam_agreement.data.pcam import file_name, read_split, stratified_sample, write_split
 
 N = 5
+HEADER, ROW = b",coord_y,coord_x,tumor_patch,center_tumor_patch,wsi\n", b"0,1,2,True,True,slide\n"
+FULL_DISK = Path("/dev/full")  # a device that has no room for a single byte
 
 
 def entries(n: int = N) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, np.ndarray]:
@@ -162,15 +163,47 @@ def test_a_missing_column_of_meta_is_told(folder: Path) -> None:
         read_split(folder, "valid")
 
 
-def test_the_description_counts_what_is_there(folder: Path) -> None:
-    patches, labels, meta, _ = entries()
-    meta.loc[0, "center_tumor_patch"] = True  # patch 0 is labelled normal
-    for name in ("train", "test"):
-        write_split(folder, name, [patches], labels, meta)
-    write_contents(folder, {"source": "an earlier one"})
-    described = describe(folder)
-    assert described["splits"]["valid"] == {"patches": 5, "tumour": 2, "slides": 3, "label_differs_from_meta": 0}
-    assert described["splits"]["test"]["label_differs_from_meta"] == 1
-    assert len(described["files"]) == 10 and CONTENTS not in described["files"]
-    y = folder / file_name("test", "y")
-    assert described["files"][y.name] == {"bytes": y.stat().st_size, "sha256": sha256(y)}
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is not a CSV file in UTF-8"),
+        (b"\n\n", "is not a CSV file in UTF-8"),
+        (b"\xff\xfe,w\x00s\x00i\x00", "is not a CSV file in UTF-8"),
+        (HEADER + b'0,1,2,True,True,"slide\n', "is not a CSV file in UTF-8"),
+        (HEADER + b"0,1,2,True,True,slide\n" + b"1,1,2,True,True,slide,more\n", "is not a CSV file in UTF-8"),
+        (HEADER.replace(b"wsi", b"w\xe9") + ROW, "is not a CSV file in UTF-8"),
+        (HEADER + ROW + b"1,1,2,yes,True,slide\n", "expected True or False in tumor_patch, found yes in row 1; mend"),
+        (
+            HEADER + ROW + b"1,1,2,True,1,slide\n",
+            "expected True or False in center_tumor_patch, found 1 in row 1",
+        ),
+        (HEADER + b"0,1,2,True,0,slide\n", "expected True or False in center_tumor_patch, found 0 in row 0; mend"),
+        (HEADER + ROW + b"1,1,2,True\n", "expected True or False in center_tumor_patch, found nan in row 1; mend"),
+        (HEADER + ROW + b"1,1,2,True,True,\n", "expected the name of a slide in every row of wsi, found none in row 1"),
+    ],
+)
+def test_a_spoilt_meta_file_is_named(folder: Path, content: bytes, sentence: str) -> None:
+    path = folder / file_name("valid", "meta")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path}:? {sentence}"):
+        read_split(folder, "valid")
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named(folder: Path) -> None:
+    patches, labels, meta, masks = entries(2)
+    path = folder / file_name("test", "meta")
+    path.with_name(f"{path.name}.{os.getpid()}.partial").symlink_to(FULL_DISK)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_split(folder, "test", [patches], labels, meta, [masks])
+    assert caught.value.filename == str(path) and not path.exists()
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 99])
+def test_a_stratified_sample_has_each_class_in_its_share(count: int) -> None:
+    labels = np.array([1] * 6 + [0] * 14, np.uint8)
+    index = stratified_sample(labels, count, 0)
+    size = min(count, 20)
+    assert len(set(index)) == size and (np.diff(index) > 0).all()
+    assert labels[index].sum() == round(size * 0.3)
+    np.testing.assert_array_equal(index, stratified_sample(labels, count, 0))

@@ -43,7 +43,7 @@ def test_at_the_architectures_input_size_the_map_is_larger(architecture, size):
 
 def test_a_layer_that_timm_names_wrongly_is_one_sentence(resnet, monkeypatch):
     monkeypatch.setattr(resnet.backbone, "feature_info", [{"module": "stages.9"}])
-    with pytest.raises(ValueError, match="resnet10t is not where its library says; leave grad_cam out"):
+    with pytest.raises(ValueError, match="timm/test_resnet is not where its library says; leave grad_cam out"):
         spatial_layer(resnet)
 
 

@@ -212,6 +212,14 @@ def test_a_lock_with_the_marks_of_a_merge_is_refused_in_one_sentence(run, tmp_pa
     assert run(toy).end()[::2] == (1, sentence)
 
 
+def test_networks_that_are_left_empty_are_one_sentence(run, raw, tmp_path):
+    toy = Toy(tmp_path / "repository", "a")
+    toy.write({**raw, "networks": None})
+    status, _, error = run(toy).end()
+    assert status == 1
+    assert error == "error: params.yaml: networks: input should be a valid list, found None.\n"
+
+
 def test_entries_of_stages_that_are_gone_are_dropped(run, tmp_path):
     toy = Toy(tmp_path / "toy", "a", "b")
     toy.repro()

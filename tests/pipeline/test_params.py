@@ -22,6 +22,11 @@ ROOT = Path(__file__).parents[2]
         (("network", "alexnet", "architecure"), "alexnet", "did you mean architecture?"),
         (("network", "alexnet", "architecture"), "alexnett", "unknown architecture 'alexnett'; did you mean alexnet?"),
         (("network", "alexnet", "architecture"), "timm/resnet10tt", "timm has no model 'resnet10tt'; did you mean"),
+        (
+            ("network", "alexnet", "architecture"),
+            "maxvit_t",
+            "alexnet.architecture: maxvit_t cannot take patches of 96",
+        ),
         (("networks",), ["resnet43"], "unknown network 'resnet43' in networks; did you mean resnet34?"),
         (("networks",), [], "networks is empty"),
         (("networks",), ["alexnet"], "networks names only alexnet; agreement needs at least two"),
@@ -63,6 +68,17 @@ def test_a_wrong_setting_is_one_sentence_that_helps(raw, path, value, sentence):
         check_params(raw)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_method_without_a_block_and_a_setting_with_a_typo_are_named(raw):
+    del raw["method"]["kernel_shap"]
+    raw["methods"].append("kernel_shap")
+    with pytest.raises(ValueError, match=r"'kernel_shap' in methods has a file but no block; add method\.kernel_shap"):
+        check_params(raw)
+    raw["methods"].pop()
+    raw["method"]["lime"]["segmnts"] = raw["method"]["lime"].pop("segments")
+    with pytest.raises(ValueError, match=r"unknown setting method\.lime\.segmnts; did you mean segments\?"):
+        check_params(raw)
 
 
 def test_grad_cam_of_a_map_of_one_pixel_is_refused_before_the_run(raw):

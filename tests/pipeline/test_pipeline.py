@@ -214,7 +214,11 @@ def test_a_run_without_a_cache_that_is_killed_three_times_and_ends_side_by_side_
     side_by_side = r.start("python", "-m", "pcam_agreement.pipeline.parallel", "--workers", "2")
     assert side_by_side.wait(600) == 0
     assert r.run("git", "status", "--porcelain") == ""
-    assert {path.name for path in (r.path / "data" / "work").iterdir()} == {"superpixels", "logs"}  # which are kept
+    assert {path.name for path in (r.path / "data" / "work").iterdir()} == {
+        "superpixels",
+        "logs",
+        "dvc.lock",
+    }  # which are kept
     assert r.repro() == set()
 
 

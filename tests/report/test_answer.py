@@ -26,7 +26,7 @@ def run(settings):
     made = made_up.make({name: recipe(settings, name) for name in names})
     tables = made.tables
     faithful = count_verdicts(tables["faithfulness"])
-    agreement, heatmaps, data = tables["agreement"], tables["heatmaps"], audit.few(made_up.CONTENTS)
+    agreement, heatmaps, data = tables["agreement"], tables["heatmaps"], audit.totals(made_up.CONTENTS)
     few = summary(made.found, agreement, heatmaps, made.estimates, made.tests, faithful, 1 / 7, data)
     return few, tables["agreement"], tables["strata"], tables["curve"]
 
@@ -61,7 +61,7 @@ def test_the_page_counts_the_pairs_whose_bands_stand_out(run):
     own = (pairs["method"] == "lime") & (pairs["kind"] == "trained")
     pairs.loc[own, ["excess_band_low", "above_floor_band_low"]] = [[0.1, 0.1]] * 3 + [[0.1, -0.1], [-0.1, -0.1]]
     said = one_line(answer(*run, 0.25, TITLES, True)).split("**LIME**")[1]
-    assert "4 of 5 pairs agree more than their null, 3 by more than pairs with an untrained" in said
+    assert "4 of 5 pairs agree more than their null, and 3 exceed it by more than pairs with an untrained" in said
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_an_interval_decides_what_is_said(run, low, high, sentence):
 @pytest.mark.parametrize(
     ("uninformative", "undefined", "sentence"),
     [
-        (0, 0, "at random places for 4 of 4 trained networks"),
+        (0, 0, "at random places for 4 of the 4 trained networks that were tested"),
         (
             3,
             0,
             "For 3 it does not, or not certainly: their heatmaps are uninformative, and it is not shown that",
         ),
-        (0, 4, "at random places for 0 of 4 trained networks"),
+        (0, 4, "at random places for 0 of the 4 trained networks that were tested"),
         (0, 4, "For 4 it is undefined."),
     ],
 )

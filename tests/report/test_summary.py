@@ -26,7 +26,7 @@ def run_of(settings, *more):
 def summary_of(run):
     chance = made_up.FRACTION / (2 - made_up.FRACTION)
     faithful = count_verdicts(run.tables["faithfulness"])
-    agreement, heatmaps, data = run.tables["agreement"], run.tables["heatmaps"], audit.few(made_up.CONTENTS)
+    agreement, heatmaps, data = run.tables["agreement"], run.tables["heatmaps"], audit.totals(made_up.CONTENTS)
     return summary(run.found, agreement, heatmaps, run.estimates, run.tests, faithful, chance, data)
 
 

@@ -1,4 +1,4 @@
-"""Batches: every patch once, whoever reads it and wherever it lies; augmentation that depends on the patch's place."""
+"""Batches: every patch once, whoever reads it and wherever it lies."""
 
 from itertools import chain
 
@@ -8,7 +8,6 @@ import torch
 from lightning import Trainer
 
 from pcam_agreement.data.pcam import read_split
-from pcam_agreement.training.augmentation import STAINS, augment, random_numbers
 from pcam_agreement.training.batches import InOrder, Shuffled, Source
 
 CPU = torch.device("cpu")
@@ -36,11 +35,11 @@ def seen(batches) -> list[list[int]]:
 def test_a_batch_is_the_same_patches_however_many_parts_it_is_divided_into(processes, accumulate):
     source = numbered(44)  # two batches, and 12 patches that are left out
     (whole,) = shuffled(source, 1, 1)
-    of_each = [list(one) for one in shuffled(source, processes, accumulate)]
+    of_processes = [list(one) for one in shuffled(source, processes, accumulate)]
     expected = seen(whole)
     assert len(set(chain(*expected))) == 32
     for number, batch in enumerate(expected):
-        parts = [part for own in of_each for part in own[number * accumulate : (number + 1) * accumulate]]
+        parts = [part for own in of_processes for part in own[number * accumulate : (number + 1) * accumulate]]
         assert list(chain(*seen(parts))) == batch
         assert [start for _, _, (start, _) in parts] == np.cumsum([0, *map(len, seen(parts))])[:-1].tolist()
         assert {length for _, _, (_, length) in parts} == {len(batch)}
@@ -74,48 +73,17 @@ def test_processes_validate_every_patch_once_in_the_batches_of_one(count):
 
 def test_patches_are_the_same_wherever_they_lie(dataset):
     split, index = read_split(dataset, "train"), np.array([3, 4, 9, 20, 31])
-    found = {}
+    chosen = {}
     for placement in ("device", "ram", "memmap", "auto"):
         source = Source(split.patches, split.labels, index, placement, CPU)
         patches, labels = source.gather(np.array([4, 0, 2]))
         assert patches.dtype == torch.uint8
         np.testing.assert_array_equal(patches, split.patches[[31, 3, 9]])
         np.testing.assert_array_equal(labels, split.labels[[31, 3, 9]])
-        found[placement] = source.placement
-    assert found == {"device": "device", "ram": "ram", "memmap": "memmap", "auto": "ram"}
+        chosen[placement] = source.placement
+    assert chosen == {"device": "device", "ram": "ram", "memmap": "memmap", "auto": "ram"}
 
 
 def test_the_file_stays_where_it_is_if_memory_is_short():
     terabytes = np.lib.stride_tricks.as_strided(np.zeros(3, np.uint8), (10**11, 96, 96, 3), (0, 0, 0, 1))
     assert Source(terabytes, np.zeros(2, np.uint8), np.arange(2), "auto", CPU).placement == "memmap"
-
-
-def test_a_patch_is_augmented_by_its_place_whatever_comes_with_it(patches):
-    random = random_numbers(8, 5)
-    whole = augment(patches, random, True, True, 0.1)
-    parts = [augment(patches[part], random[part], True, True, 0.1) for part in (slice(0, 3), slice(3, 8))]
-    torch.testing.assert_close(torch.cat(parts), whole)
-    assert not torch.allclose(augment(patches, random_numbers(8, 6), True, True, 0.1), whole)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(augment(patches, random, True, True, 0.1), whole)
-
-
-def test_flips_and_turns_give_the_eight_symmetries_of_a_square_equally_often():
-    square = torch.arange(4.0).reshape(1, 1, 2, 2).expand(4000, 3, 2, 2)
-    turned = augment(square, random_numbers(4000, 0), True, True, 0.0)[:, 0].flatten(1)
-    kinds, counts = turned.unique(dim=0, return_counts=True)
-    assert len(kinds) == 8
-    assert abs(counts - 500).max() < 100  # 4.8 standard deviations
-    assert len(augment(square, random_numbers(4000, 0), True, False, 0.0).unique(dim=0)) == 4
-    assert torch.equal(augment(square, random_numbers(4000, 0), False, False, 0.0), square)
-
-
-def test_stain_jitter_scales_the_amount_of_each_stain():
-    stains = torch.tensor(STAINS)
-    amounts = torch.tensor([0.4, 0.3, 0.0])
-    patch = torch.exp(-(amounts @ stains)).view(1, 3, 1, 1).expand(2000, 3, 1, 1)
-    density = -torch.log(augment(patch, random_numbers(2000, 0), False, False, 0.1))[:, :, 0, 0]
-    factors = torch.log(density @ torch.linalg.inv(stains))[:, :2] - torch.log(amounts[:2])
-    torch.testing.assert_close(factors.std(0), torch.full((2,), 0.1), atol=0.01, rtol=0)
-    torch.testing.assert_close(factors.mean(0), torch.zeros(2), atol=0.01, rtol=0)
-    assert abs(np.corrcoef(factors.T.numpy())[0, 1]) < 0.1

@@ -77,16 +77,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, d
 
 def test_zero_epochs_leave_the_network_as_it_was_built(network, dataset, tmp_path):
     settings = network.model_copy(update={"epochs": 0})
-    found = fit(settings, dataset, tmp_path)
-    assert all(torch.equal(tensor, found[name]) for name, tensor in built(settings).backbone.state_dict().items())
+    state = fit(settings, dataset, tmp_path)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in built(settings).backbone.state_dict().items())
     assert list(read_history(tmp_path / "history").columns) == ["valid/accuracy", "valid/auroc", "valid/loss"]
 
 
 def test_freezing_trains_the_head_and_holds_the_batch_norm_statistics(network, dataset, tmp_path):
     settings = network.model_copy(update={"freeze": True, "epochs": 1})
-    found = fit(settings, dataset, tmp_path)
+    state = fit(settings, dataset, tmp_path)
     changed = {
-        name for name, tensor in built(settings).backbone.state_dict().items() if not torch.equal(tensor, found[name])
+        name for name, tensor in built(settings).backbone.state_dict().items() if not torch.equal(tensor, state[name])
     }
     assert changed == {"fc.weight", "fc.bias"}
 
@@ -157,8 +157,8 @@ def test_a_last_batch_of_one_patch_is_no_trouble(network, dataset, tmp_path):
     split = read_split(dataset, "train")
     assert len(split.labels) % 16 == 1
     fit(network.model_copy(update={"epochs": 1}), dataset, tmp_path)
-    found = load_classifier(tmp_path / "a.safetensors", CPU)
-    assert network_logits(found, split.patches, CPU).shape == (33,)
+    state = load_classifier(tmp_path / "a.safetensors", CPU)
+    assert network_logits(state, split.patches, CPU).shape == (33,)
 
 
 def test_a_fraction_of_the_train_split_keeps_the_classes_in_their_share(dataset):
@@ -227,8 +227,8 @@ def test_two_processes_train_and_validate_as_one(network, without_batch_norm, da
     np.testing.assert_allclose(*histories["trained"], rtol=1e-3)
     # The network that was validated is the one that is kept, batch norms and all.
     split, kept = read_split(dataset, "valid"), load_classifier(tmp_path / "two" / "normed" / "a.safetensors", CPU)
-    found = metrics.scores(network_logits(kept, split.patches, CPU), split.labels, 0.0, 15)
-    assert histories["normed"][1]["valid/loss"].item() == pytest.approx(found["nll"], rel=1e-5)
+    state = metrics.scores(network_logits(kept, split.patches, CPU), split.labels, 0.0, 15)
+    assert histories["normed"][1]["valid/loss"].item() == pytest.approx(state["nll"], rel=1e-5)
     networks_of_both = [load_file(tmp_path / count / "trained" / "a.safetensors") for count in ("one", "two")]
     assert_nearly_the_same(*networks_of_both, without_batch_norm)
 

@@ -1,7 +1,5 @@
 """Sets of heatmaps of the same patches, streamed from disk: the agreement of every pair on every patch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Localisation: how much of a heatmap lies in a region that is known to matter."""
 
-from __future__ import annotations
-
 import numpy as np
 
 TINY = np.finfo(np.float64).tiny

@@ -1,7 +1,5 @@
 """Agreement of heatmaps of the same patches: IoU (thresholded, weighted), kappa and rank correlation, with chance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

@@ -1,6 +1,4 @@
-"""The null of agreement: the IoU of two networks on different patches, which nothing about the patch can explain."""
-
-from __future__ import annotations
+"""The null of agreement: the IoU of two networks on different patches, which cannot come from the patch itself."""
 
 import numpy as np
 

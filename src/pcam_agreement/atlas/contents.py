@@ -1,7 +1,5 @@
 """The atlas's data of a run and of each of its patches, in types of JSON: pure, no files."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import zlib

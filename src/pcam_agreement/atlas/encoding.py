@@ -1,7 +1,5 @@
 """Heatmaps as one byte a pixel, from which the page computes exact masks at many top fractions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -4,8 +4,6 @@ A page opened from the disk may not fetch files, but it may load scripts: so eac
 the page with its data.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

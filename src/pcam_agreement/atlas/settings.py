@@ -1,7 +1,5 @@
 """Settings of the atlas."""
 
-from __future__ import annotations
-
 from pcam_agreement.core.settings import Count, Settings
 
 

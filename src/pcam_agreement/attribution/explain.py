@@ -12,8 +12,6 @@ which returns a signed attribution [n, c, 96, 96] and diagnostics, each [n]. A m
 also takes `superpixels`, labels [n, 96, 96].
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How every command ends: quietly, or with one sentence on stderr and a status that is not 0."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

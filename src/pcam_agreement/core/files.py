@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
-import numpy as np
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they take a while to import, and not every command needs them
+    import numpy as np
     import pandas as pd
 
 MARGIN = 1 << 20  # bytes beyond the content that a file may need
@@ -96,6 +94,8 @@ def read_json(path: Path) -> dict:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: str | float) -> None:
     """Arrays by name in one HDF5 file, with attributes."""
+    import h5py
+
     with atomic_file(path, sum(array.nbytes for array in arrays.values())) as partial, h5py.File(partial, "w") as file:
         for name, array in arrays.items():
             file[name] = array
@@ -103,6 +103,8 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], **attributes: str | 
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    import h5py
+
     with h5py.File(existing(path), "r") as file:
         return {name: file[name][...] for name in file}
 

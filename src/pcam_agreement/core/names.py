@@ -1,7 +1,5 @@
 """Names in params.yaml and on the command line; an unknown name is answered with the nearest known one."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any

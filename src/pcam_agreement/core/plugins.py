@@ -1,7 +1,5 @@
 """Data sources and attribution methods: one file each, found by its name."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +8,10 @@ from pcam_agreement.core.names import nearest
 
 SOURCES = "data.sources"
 METHODS = "attribution.methods"
+NEEDED = {
+    SOURCES: ("TITLE", "DESCRIPTION", "SYNTHETIC", "Settings", "write"),
+    METHODS: ("TITLE", "DESCRIPTION", "STOCHASTIC", "Settings", "passes", "attribute"),
+}
 
 _ROOT = Path(__file__).parents[1]
 
@@ -21,11 +23,21 @@ def available(package: str) -> list[str]:
 
 
 def load(package: str, kind: str, name: str) -> ModuleType:
-    """The module of this name; ValueError with the nearest name where there is no such file.
+    """The module of this name. kind: what the modules of the package are, for the sentences.
 
-    kind: what the modules of the package are, for the sentence.
+    Raises ValueError, with the nearest name, where there is no such file; where it cannot be imported; and where it
+    lacks a name that it needs.
     """
     known = available(package)
     if name not in known:
         raise ValueError(f"unknown {kind} '{name}'; {nearest(name, known)}")
-    return import_module(f"pcam_agreement.{package}.{name}")
+    path = f"{package.replace('.', '/')}/{name}.py"
+    try:
+        module = import_module(f"pcam_agreement.{package}.{name}")
+    except (SyntaxError, ImportError) as error:
+        raise ValueError(f"{kind} '{name}': {path} cannot be imported ({error}); mend it.") from error
+    missing = [needed for needed in NEEDED[package] if not hasattr(module, needed)]
+    if missing:
+        needs = ", ".join(NEEDED[package])
+        raise ValueError(f"{kind} '{name}': {path} has no {' and no '.join(missing)}; it needs {needs}.")
+    return module

@@ -5,8 +5,6 @@ named by the environment variable PCAM_AGREEMENT_WORK (needed for `dvc exp run -
 a copy of the repository that is thrown away).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys
@@ -16,8 +14,8 @@ from pathlib import Path
 def folder(stage: str, *identity: str) -> Path:
     """The folder of this stage for these parameters, data and checkpoints, and for its own code; made.
 
-    The code is that of all modules of this package that the stage has imported by now: a change of anything else
-    throws no work away, and no change of these takes up stale work.
+    The code is that of all modules of this project that the stage has imported by now, and all of `networks` where it
+    has imported some: a change of these starts again, a change of anything else does not.
     """
     digest = hashlib.sha256()
     for part in (*identity, _imported_code()):
@@ -33,9 +31,13 @@ def place() -> Path:
 
 
 def _imported_code() -> str:
-    package = __name__.partition(".")[0]
+    root = Path(__file__).parents[1]
+    files = {Path(str(getattr(module, "__file__", None))) for module in list(sys.modules.values())}
+    files = {path for path in files if path.is_relative_to(root)}
+    networks = root / "networks"
+    if any(path.parent == networks for path in files):
+        files |= set(networks.glob("*.py"))  # some are imported later, once the architecture is known
     digest = hashlib.sha256()
-    for name, module in sorted(sys.modules.items()):
-        if name.partition(".")[0] == package and getattr(module, "__file__", None):
-            digest.update(name.encode() + b"\0" + Path(str(module.__file__)).read_bytes())
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

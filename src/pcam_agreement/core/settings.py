@@ -1,7 +1,5 @@
 """params.yaml as typed, validated settings: a mistake is one sentence that names the key and the nearest known one."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,8 +67,9 @@ def validated(value: Any, kind: Any, key: str = "", origin: str = "params.yaml")
 
 
 def _sentence(error: ValidationError, key: str, kind: Any) -> str:
-    """The first problem that pydantic names, in one sentence."""
-    problem = error.errors()[0]
+    """The first problem that pydantic names, in one sentence; an unknown key before one that is missing for it."""
+    problems = error.errors()
+    problem = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     where = ".".join([*filter(None, [key]), *map(str, problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {where}; {nearest(str(problem['loc'][-1]), _known_keys(kind, problem['loc'][:-1]))}"

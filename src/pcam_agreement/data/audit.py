@@ -1,6 +1,4 @@
-"""What the labels of a data set do not say: patches that repeat, and patches and slides that two splits share."""
-
-from __future__ import annotations
+"""What is in a data set: counts, checksums, patches that repeat, and patches and slides that two splits share."""
 
 import hashlib
 import json
@@ -15,9 +13,9 @@ from pcam_agreement.data.pcam import CONTENTS, SPLITS, Split, read_split
 
 
 def audit(splits: Mapping[str, Split]) -> dict:
-    """Of each split the tumour share, patches a slide, and how many repeat an earlier one; what each two splits share.
+    """Of each split the tumour share, the patches a slide and the repeated patches; what each two splits share.
 
-    Patches are the same where all their bytes are. They are read once, in order; 16 bytes of each are kept.
+    Patches are the same where all their bytes are. They are read once, in order; a hash of 16 bytes of each is kept.
     """
     hashes = {name: digests(split.patches) for name, split in splits.items()}
     slides = {name: split.meta["wsi"].value_counts() for name, split in splits.items()}
@@ -28,7 +26,7 @@ def audit(splits: Mapping[str, Split]) -> dict:
         }
         for a, b in combinations(splits, 2)
     }
-    of_each = {
+    counts = {
         name: {
             "tumour_share": round(float(split.labels.mean()), 4),
             "fewest_of_a_slide": int(slides[name].min()),
@@ -38,43 +36,43 @@ def audit(splits: Mapping[str, Split]) -> dict:
         }
         for name, split in splits.items()
     }
-    return {"splits": of_each, "shared": shared}
+    return {"splits": counts, "shared": shared}
 
 
 def digests(patches: np.ndarray) -> np.ndarray:
     """A hash of the bytes of each patch, [N] of 16 bytes each."""
-    found = np.empty(len(patches), "S16")
+    hashes = np.empty(len(patches), "S16")
     for number, patch in enumerate(patches):
-        found[number] = hashlib.sha256(patch.data).digest()[:16]
-    return found
+        hashes[number] = hashlib.sha256(patch.data).digest()[:16]
+    return hashes
 
 
-def leaks(found: dict) -> list[str]:
-    """A sentence for every two splits that share something; none where the splits are apart."""
+def leaks(audited: dict) -> list[str]:
+    """A sentence for every two splits that share patches or slides, from what `audit` returns."""
     sentences = []
-    for pair, shared in found["shared"].items():
+    for pair, shared in audited["shared"].items():
         first, second = pair.split(", ")
-        what = " and ".join(f"{count} {name}" for name, count in shared.items() if count)
-        if what:
-            sentences.append(f"{what} of {second} are in {first} too: scores on {second} are too good.")
+        counted = " and ".join(f"{count} {name}" for name, count in shared.items() if count)
+        if counted:
+            sentences.append(f"{counted} of {second} are in {first} too: scores on {second} are too good.")
     return sentences
 
 
-def few(contents: dict) -> dict[str, int]:
-    """The numbers of a data set that the summary shows, from what fetch left beside it; sums over (pairs of) splits."""
-    found = contents["audit"]
+def totals(contents: dict) -> dict[str, int]:
+    """The counts of a data set that the summary shows, from its contents.json; sums over (pairs of) splits."""
+    audited = contents["audit"]
     return {
         "label_differs_from_meta": sum(split["label_differs_from_meta"] for split in contents["splits"].values()),
-        "repeated_patches": sum(split["repeated"] for split in found["splits"].values()),
-        "patches_in_two_splits": sum(shared["patches"] for shared in found["shared"].values()),
-        "slides_in_two_splits": sum(shared["slides"] for shared in found["shared"].values()),
+        "repeated_patches": sum(split["repeated"] for split in audited["splits"].values()),
+        "patches_in_two_splits": sum(shared["patches"] for shared in audited["shared"].values()),
+        "slides_in_two_splits": sum(shared["slides"] for shared in audited["shared"].values()),
     }
 
 
 def describe(folder: Path) -> dict:
-    """Check all splits and return what is in them: per split the counts, per file its size and SHA-256.
+    """Check all splits; of each its counts, among them the labels that differ from meta, of each file size and SHA-256.
 
-    Raises ValueError as `read_split` does. Where label and meta disagree, the number of patches is in the answer.
+    Raises ValueError as `read_split` does.
     """
     splits = {}
     for name in SPLITS:
@@ -94,5 +92,5 @@ def describe(folder: Path) -> dict:
 
 
 def write_contents(folder: Path, contents: dict) -> None:
-    """Leave the description beside the data; later stages take it as the identity of the data."""
+    """Write contents.json beside the data, which identifies it for later stages."""
     (folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n")

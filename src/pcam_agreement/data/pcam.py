@@ -1,6 +1,4 @@
-"""PatchCamelyon's own files: names, sizes, checksums and layout; a split as an array of patches."""
-
-from __future__ import annotations
+"""PatchCamelyon's file format: names and layout of its files; a split as arrays."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pcam_agreement.core.files import atomic_file
 from pcam_agreement.core.patch import PATCH
 
 SPLITS = ("train", "valid", "test")
@@ -26,8 +25,8 @@ def file_name(split: str, kind: str) -> str:
 class Split:
     """One split, checked: the patches stay on disk until they are indexed.
 
-    patches: uint8 [N, 96, 96, 3], memory-mapped and read-only; labels: uint8 [N] of 0 and 1;
-    meta: N rows of META_COLUMNS, perhaps of more; masks: uint8 [N, 96, 96], 0 where there is no tumour, or None.
+    patches: uint8 [N, 96, 96, 3], memory-mapped and read-only; labels: uint8 [N] of 0 and 1; meta: N rows with at least
+    META_COLUMNS; masks: uint8 [N, 96, 96], 0 where there is no tumour, or None.
     """
 
     name: str
@@ -40,26 +39,23 @@ class Split:
 def read_split(folder: Path, name: str) -> Split:
     """Open a split and check that its files belong together.
 
-    Raises ValueError where a file is missing, foreign or truncated, where a label is not 0 or 1, or where the
-    files do not have one entry for the same patch.
+    Raises ValueError with the file where it is missing, truncated or in another format, where a value is none that
+    belongs there, and where two files do not have the same number of entries.
     """
     patches = _mapped(folder / file_name(name, "x"), "x", (PATCH, PATCH, 3))
     labels = _mapped(folder / file_name(name, "y"), "y", (1, 1, 1)).reshape(-1)
-    wrong = np.setdiff1d(labels, [0, 1])
-    if wrong.size:
+    unknown = np.setdiff1d(labels, [0, 1])
+    if unknown.size:
         raise ValueError(
-            f"{folder / file_name(name, 'y')}: expected labels 0 and 1, found {wrong[:5].tolist()}; fetch it again."
+            f"{folder / file_name(name, 'y')}: expected labels 0 and 1, found {unknown[:5].tolist()}; fetch it again."
         )
-    meta_path = folder / file_name(name, "meta")
-    if not meta_path.exists():
-        raise ValueError(f"{meta_path} is missing; run the fetch stage.")
-    meta = _read_meta(meta_path)
+    meta = _read_meta(folder / file_name(name, "meta"))
     mask_path = folder / file_name(name, "mask")
     masks = _mapped(mask_path, "mask", (PATCH, PATCH, 1))[..., 0] if mask_path.exists() else None
-    for what, there in (("labels", labels), ("rows of meta", meta), ("masks", masks)):
-        if there is not None and len(there) != len(patches):
+    for kind, entries in (("labels", labels), ("rows of meta", meta), ("masks", masks)):
+        if entries is not None and len(entries) != len(patches):
             raise ValueError(
-                f"{folder}: the {name} split has {len(patches)} patches but {len(there)} {what}; fetch it again."
+                f"{folder}: the {name} split has {len(patches)} patches but {len(entries)} {kind}; fetch it again."
             )
     return Split(name, patches, labels, meta, masks)
 
@@ -74,7 +70,7 @@ def write_split(
 ) -> None:
     """Write a split in PCam's layout: contiguous uint8, no filter, no time stamps (same input, same bytes).
 
-    patches and masks: blocks of uint8 [n, 96, 96, 3] and [n, 96, 96] that add up to len(labels) entries.
+    patches, masks: blocks of uint8 [n, 96, 96, 3] and [n, 96, 96] that add up to len(labels) entries.
     """
     n = len(labels)
     _write_blocks(folder / file_name(name, "x"), "x", (n, PATCH, PATCH, 3), patches)
@@ -83,7 +79,8 @@ def write_split(
         _write_blocks(
             folder / file_name(name, "mask"), "mask", (n, PATCH, PATCH, 1), (block[..., None] for block in masks)
         )
-    meta.to_csv(folder / file_name(name, "meta"))
+    with atomic_file(folder / file_name(name, "meta")) as partial:
+        meta.to_csv(partial)
 
 
 def stratified_sample(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -97,21 +94,23 @@ def stratified_sample(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _read_meta(path: Path) -> pd.DataFrame:
-    """The rows of a meta file; ValueError where it is no such file or a value is missing or of another kind."""
+    """The rows of a meta file; ValueError where it is none or a value is missing or of another kind."""
+    if not path.exists():
+        raise ValueError(f"{path} is missing; run the fetch stage.")
     try:
         meta = pd.read_csv(path, index_col=0, encoding="utf-8")
-    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+    except ValueError as error:  # of pandas, or no UTF-8
         raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}); fetch it again or mend it.") from error
     missing = [column for column in META_COLUMNS if column not in meta.columns]
     if missing:
         raise ValueError(f"{path}: expected the columns {', '.join(META_COLUMNS)}; {', '.join(missing)} missing.")
     for column in ("tumor_patch", "center_tumor_patch"):
-        odd = [value for value in meta[column].unique().tolist() if value not in (True, False)]
-        if odd:
-            raise ValueError(f"{path}: expected True or False in {column}, found {odd[0]!r}; mend the file.")
-        meta[column] = meta[column].astype(bool)
+        if meta[column].dtype != bool:
+            row = int((~meta[column].astype(str).str.lower().isin(["true", "false"])).argmax())
+            value = str(meta[column].iloc[row])
+            raise ValueError(f"{path}: expected True or False in {column}, found {value} in row {row}; mend the file.")
     if meta["wsi"].isna().any():
-        row = int(np.flatnonzero(meta["wsi"].isna())[0])
+        row = int(meta["wsi"].isna().argmax())
         raise ValueError(f"{path}: expected the name of a slide in every row of wsi, found none in row {row}; add it.")
     return meta
 
@@ -122,7 +121,7 @@ def _mapped(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{path} is missing; run the fetch stage.")
     try:
         with h5py.File(path, "r") as file:
-            if key not in file:
+            if not isinstance(file.get(key), h5py.Dataset):
                 raise ValueError(f"{path}: expected a dataset '{key}', found {list(file)}; it is not a PCam file.")
             dataset = file[key]
             if dataset.dtype != np.uint8 or dataset.ndim != len(shape) + 1 or dataset.shape[1:] != shape:
@@ -137,15 +136,15 @@ def _mapped(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
             if offset + length > size:
                 raise ValueError(f"{path}: expected at least {offset + length} bytes, found {size}; fetch it again.")
             return np.memmap(path, np.uint8, "r", offset, dataset.shape)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} cannot be read as HDF5 ({error}); fetch it again.") from error
 
 
 def _write_blocks(path: Path, key: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
-    with h5py.File(path, "w") as file:
+    with atomic_file(path, int(np.prod(shape))) as partial, h5py.File(partial, "w") as file:
         dataset = file.create_dataset(key, shape, np.uint8)
         start = 0
         for block in blocks:
             dataset[start : start + len(block)] = block
             start += len(block)
-        assert start == shape[0], f"{start} of {shape[0]} entries were given for {path}"
+    assert start == shape[0], f"{start} of {shape[0]} entries were given for {path}"

@@ -1,15 +1,16 @@
-"""Drawn slides as splits in PCam's own files: drawn by several processes, in constant memory."""
-
-from __future__ import annotations
+"""Slides that are drawn, as splits in PCam's files: drawn by several processes, in constant memory."""
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from tqdm import tqdm
 from pcam_agreement.core.patch import PATCH
 from pcam_agreement.core.settings import Count, Settings
 from pcam_agreement.data.pcam import SPLITS, write_split
+
+Key = tuple[int, int, int]  # seed, split, slide: all that a slide depends on
 
 
 class SplitSlides(Settings):
@@ -32,49 +35,46 @@ class DrawnSlides(Settings):
     patches_per_slide: Count
 
 
-Key = tuple[int, int, int]  # seed, split, slide: all that a slide depends on
+@dataclass(frozen=True)
+class Drawing:
+    """How a source draws the n patches of a slide, n being at most `most_patches`: functions of its key and n."""
+
+    source: str
+    most_patches: int
+    rows: Callable[[Key, int], pd.DataFrame]  # of the meta file
+    patches: Callable[[Key, int], np.ndarray]  # uint8 [n, 96, 96, 3]
+    masks: Callable[[Key, int], np.ndarray]  # uint8 [n, 96, 96]
 
 
-def write(
-    folder: Path,
-    settings: DrawnSlides,
-    seed: int,
-    source: str,
-    most: int,
-    rows: Callable[[Key, int], pd.DataFrame],
-    patches: Callable[[Key, int], np.ndarray],
-    masks: Callable[[Key, int], np.ndarray],
-) -> None:
-    """Write all splits into `folder` (which exists) from three functions of a slide.
+def write(folder: Path, settings: DrawnSlides, seed: int, drawing: Drawing) -> None:
+    """Draw the slides of all splits in processes of their own and write them into `folder` (which exists).
 
-    They are given its key and its number of patches, at most `most`, and run in processes of their own.
-
-    Raises ValueError where a slide has no room for that many patches and where one of the processes was killed.
+    Raises ValueError where a slide has no room for so many patches and where one of the processes is killed.
     """
     n = settings.patches_per_slide
-    if n > most:
-        raise ValueError(f"expected patches_per_slide of at most {most}, found {n}; use more slides.")
-    slides = [getattr(settings.slides, name) for name in SPLITS]
-    workers = min(os.cpu_count() or 1, sum(slides))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,))
+    if n > drawing.most_patches:
+        raise ValueError(f"expected patches_per_slide of at most {drawing.most_patches}, got {n}; use more slides.")
+    slides = settings.slides.model_dump()
+    workers = min(os.cpu_count() or 1, sum(slides.values()))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
     try:
-        for split, name in enumerate(SPLITS):
-            keys = [(seed, split, slide) for slide in range(slides[split])]
-            meta = pd.concat(_in_order(pool, rows, keys, n), ignore_index=True)
+        for number, split in enumerate(SPLITS):
+            keys = [(seed, number, slide) for slide in range(slides[split])]
+            meta = pd.concat(_in_order(pool, drawing.rows, keys, n), ignore_index=True)
             labels = meta["center_tumor_patch"].to_numpy(np.uint8)
-            drawn = _in_order(pool, patches, keys, n)
-            blocks = tqdm(drawn, f"{source} {name}", len(keys), unit="slide", disable=None)
-            write_split(folder, name, blocks, labels, meta, _in_order(pool, masks, keys, n))
-    except BrokenProcessPool as error:
+            blocks = _in_order(pool, drawing.patches, keys, n)
+            progress = tqdm(blocks, f"{drawing.source} {split}", len(keys), unit="slide", disable=None)
+            write_split(folder, split, progress, labels, meta, _in_order(pool, drawing.masks, keys, n))
+    except (BrokenProcessPool, MemoryError) as error:
         raise ValueError(
-            "a process that drew slides was killed, perhaps for want of memory; free some memory and run again."
+            "a process that draws slides was killed, probably because the memory ran out; free some and run again."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def crops(plane: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """The patches [n, 96, 96, ...] of a slide [S, S, ...] whose top left pixels are given."""
+    """The patches [n, 96, 96, ...] of a slide [S, S, ...] whose top left pixels [n, 2] are given."""
     return np.stack([plane[y : y + PATCH, x : x + PATCH] for y, x in corners])
 
 
@@ -85,3 +85,17 @@ def _in_order(pool: Executor, function: Callable, keys: list[Key], n: int) -> It
     while waiting:
         yield waiting.popleft().result()
         waiting.extend(pool.submit(function, key, n) for key in islice(left, 1))
+
+
+def _prepare_worker() -> None:
+    """One thread a process; an interrupt is left to the parent, without which a worker ends."""
+    threadpool_limits(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

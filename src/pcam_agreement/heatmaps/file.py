@@ -1,7 +1,5 @@
 """The heatmap file, the contract between attribution and agreement: heatmaps, and what is to be known of them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From attributions to heatmaps and masks: reduce channels, normalise, take exactly the top fraction."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

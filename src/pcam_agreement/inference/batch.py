@@ -1,7 +1,5 @@
 """Batches through a network: as large as was asked for, halved where the device runs out of memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """A checkpoint as a network that is ready for inference."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Several processes that share the work of one stage."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Nothing is imported before a name is checked: the two libraries take seconds each.
 """
 
-from __future__ import annotations
-
 from pcam_agreement.core.names import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -1,7 +1,5 @@
 """Checkpoints: a classifier's parameters and what is needed to rebuild it, as safetensors, which can run no code."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

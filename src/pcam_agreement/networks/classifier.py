@@ -1,11 +1,10 @@
 """Classifiers of raw patches: any of torchvision's or timm's, with one logit."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +58,7 @@ class Classifier(nn.Module):
         self.backbone.get_submodule(self.head).requires_grad_(True)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Classifier:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -106,6 +105,7 @@ def blank_classifier(architecture: str, input_size: str) -> Classifier:
     return _build(architecture, False, input_size).eval()
 
 
+@cache
 def check_size(architecture: str, input_size: str) -> None:
     """Raise ValueError where the architecture is unknown or cannot take patches of this size; without its weights."""
     run_blank_patch(blank_classifier(architecture, input_size))

@@ -1,7 +1,5 @@
 """The device that a stage computes on, and its memory."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -1,7 +1,5 @@
 """A network over a split, batch by batch -> logits."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The last spatial map of a network, which Grad-CAM explains: its layer and its size."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

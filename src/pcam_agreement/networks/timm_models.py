@@ -1,7 +1,5 @@
 """timm's models, with what their published configuration says of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import timm

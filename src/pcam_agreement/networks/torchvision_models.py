@@ -1,7 +1,5 @@
 """torchvision's classifiers, with what its registry knows of them; all that is special about a family is here."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Starting weights from a file: a state dict of tensors, which can run no code."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where the commands of stages run side by side: in threads of this process, or in SLURM jobs by way of Dask."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import subprocess

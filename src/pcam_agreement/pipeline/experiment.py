@@ -3,8 +3,6 @@
 python -m pcam_agreement.pipeline.experiment train.lr=1e-4 method.lime.samples=64 --name wider
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from pcam_agreement.core import command

@@ -1,4 +1,4 @@
-"""Fetch the patches that data.source names, as PCam's files: checked, counted, with a description beside them.
+"""Bring the patches of data.source into PCam's files, check them, and write contents.json beside them.
 
 python -m pcam_agreement.pipeline.fetch --out data/patches
 """

@@ -5,8 +5,6 @@ A copy in the work folder and the last commit have what is missing; DVC compares
 restored one does no harm. Entries are kept as text: YAML of 100 KB takes seconds to write, and one entry changes.
 """
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any

@@ -5,10 +5,8 @@ python -m pcam_agreement.pipeline.parallel --workers 8 --slurm
 
 This process does what is DVC's, one stage at a time and in DVC's own calls: what is out of date, the run-cache, saving
 outputs and dvc.lock, which end in the bytes of `dvc repro`. Only the commands run side by side, in threads of this
-process or in SLURM jobs. What a failed stage does not hinder is finished.
+process or in SLURM jobs. Stages that do not need a failed one are finished.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -76,7 +74,14 @@ class Pipeline:
         self.environment: commands.Environment = {}
         while True:
             with self.locked():
-                graph = get_active_graph(repo.index.graph)
+                try:
+                    graph = get_active_graph(repo.index.graph)
+                except TypeError:  # DVC's answer to an empty list of networks or methods; check's is a sentence
+                    from pcam_agreement.core.settings import read_params
+                    from pcam_agreement.pipeline.params import check_params
+
+                    check_params(read_params())
+                    raise
             planned = plan_repro(graph)
             if not lock.restored([stage.addressing for stage in planned]):
                 break

@@ -3,8 +3,6 @@
 A stage reads its own sections only; this reads all of them, once, before anything runs.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +50,7 @@ def check_params(raw: Any, origin: str = "params.yaml") -> Params:
     raw = mapping(raw, origin)
     merged = dict(raw)
     if isinstance(raw.get("train"), Mapping) and isinstance(raw.get("network"), Mapping):
-        merged["network"] = recipes(raw)
+        merged["network"] = recipes(raw, origin=origin)
     params: Params = validated(merged, Params, origin=origin)
     _check_blocks(params.data, "data", plugins.SOURCES, "data source", origin, source=(str, ...))
     _check_blocks(params.method, "method", plugins.METHODS, "method", origin)
@@ -85,6 +83,8 @@ def _check_choice(kind: str, chosen: list[str], known: list[str], origin: str) -
     if not chosen:
         raise ValueError(f"{origin}: {kind}s is empty; name at least one.")
     for name in chosen:
+        if kind == "method" and name not in known and name in plugins.available(plugins.METHODS):
+            raise ValueError(f"{origin}: method '{name}' in methods has a file but no block; add method.{name}.")
         if name not in known:
             raise ValueError(f"{origin}: unknown {kind} '{name}' in {kind}s; {nearest(name, known)}")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -108,10 +108,7 @@ def _check_networks(params: Params, origin: str) -> None:
                 f"{origin}: network.{same[0]} and network.{name} have the same settings and would be the same network; "
                 f"give network.{name} another seed, or leave it out of networks."
             )
-        try:
-            check_architecture(network.architecture)
-        except ValueError as error:
-            raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+        _check_architecture(network, name, origin)
         if network.epochs == 0 and network.weights != "none":
             raise ValueError(
                 f"{origin}: network.{name} has epochs 0 and is untrained (the floor), but weights "
@@ -121,14 +118,25 @@ def _check_networks(params: Params, origin: str) -> None:
             _check_grad_cam(params, name, origin)
 
 
+def _check_architecture(network: Network, name: str, origin: str) -> None:
+    """Raise ValueError where there is no such architecture, or it cannot take patches of this size."""
+    try:
+        check_architecture(network.architecture)
+        from pcam_agreement.networks.classifier import check_size  # imports torch: only once the name is known
+
+        check_size(network.architecture, network.input)
+    except ValueError as error:
+        raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+
+
 def _check_grad_cam(params: Params, name: str, origin: str) -> None:
     """Raise ValueError where the network's last map is a single pixel."""
-    from pcam_agreement.networks.spatial import spatial_size  # needs torch
+    from pcam_agreement.networks.spatial import spatial_size  # imports torch
 
     network = params.network[name]
     if spatial_size(network.architecture, network.input) == 1:
         others = ", ".join(method for method in params.method if method != "grad_cam")
+        larger = f"set network.{name}.input to architecture, or " if network.input == "native" else ""
         raise ValueError(
-            f"{origin}: grad_cam cannot explain {name}, whose last map is one pixel at 96 pixels; set "
-            f"network.{name}.input to architecture, or use {others}."
+            f"{origin}: grad_cam cannot explain {name}, whose last map is a single pixel; {larger}use {others}."
         )

@@ -110,7 +110,7 @@ def main(args: Namespace) -> None:
         tests,
         count_verdicts(whole["faithfulness"]),
         chance_iou(fraction, run.agreement.ties),
-        audit.few(contents),
+        audit.totals(contents),
     )
     write_json(args.summary, numbers)
     with atomic_file(args.answer) as partial:

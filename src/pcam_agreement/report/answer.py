@@ -1,7 +1,5 @@
 """The result of a run in plain sentences with its numbers: pure text from the summary and the tables."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 
@@ -99,9 +97,9 @@ def _of_bands(pairs: pd.DataFrame) -> str:
     if pairs["excess_band_low"].isna().all():
         return ""
     above_null, above_floor = ((pairs[f"{name}_band_low"] > 0).sum() for name in ("excess", "above_floor"))
-    text = f"All pairs tested at once (95 % bands), {above_null} of {len(pairs)} pairs agree more than their null"
+    text = f"With 95 % bands for all pairs at once, {above_null} of {len(pairs)} pairs agree more than their null"
     if pairs["above_floor"].notna().any():
-        text += f", {above_floor} by more than pairs with an untrained network"
+        text += f", and {above_floor} exceed it by more than pairs with an untrained network do"
     return f"{text}."
 
 
@@ -146,7 +144,7 @@ def _of_faithfulness(numbers: dict) -> str:
     passed = tested - numbers["uninformative"] - numbers["undefined"]
     text = (
         f"Faithfulness: deleting or inserting a heatmap's highest pixels first changes the score sooner than the same "
-        f"heatmap at random places for {passed} of {tested} trained networks."
+        f"heatmap at random places for {passed} of the {tested} trained networks that were tested."
     )
     if numbers["uninformative"]:
         text += (

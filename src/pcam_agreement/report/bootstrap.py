@@ -1,7 +1,5 @@
 """Means over patches with their intervals over slides, and where they lie between null and ceiling."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Which heatmaps are informative: those that predict their network's score better than the same map elsewhere."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """The history of a training, as DVCLive logged it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

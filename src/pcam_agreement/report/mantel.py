@@ -1,7 +1,5 @@
 """Does a gap in performance go with a gap in agreement? A rank correlation over pairs and its permutation test."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import permutations
@@ -25,8 +23,8 @@ class Mantel:
 def mantel(gap: np.ndarray, agreement: np.ndarray, seed: int) -> Mantel:
     """Mantel's test (1967) of two symmetric matrices [a, a] over a networks.
 
-    The pairs of one network are not independent of each other: networks are exchanged and not pairs, whose exchange
-    calls chance significant three times too often where one network is odd. NaN where either is the same in all
+    The pairs of one network are not independent of each other, so networks are permuted: permuting pairs triples the
+    false positives where one network is an outlier. NaN where either is the same in all
     pairs or not known in one, or there are fewer than three networks.
     """
     gap, agreement = gap.round(12), agreement.round(12)  # rounding errors would break ties

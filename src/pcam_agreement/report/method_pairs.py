@@ -1,7 +1,5 @@
 """The table of how much two methods' heatmaps of one network agree: a pure data frame, no files."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -3,8 +3,6 @@
 In numpy alone: a report starts in a second, and scikit-learn would take two (the tests compare with it).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 GOLDEN = (np.sqrt(5) - 1) / 2

@@ -1,6 +1,4 @@
-"""Agreement by stratum: on tumour and normal patches on which both, one or none of two networks are right."""
-
-from __future__ import annotations
+"""Agreement by stratum: on tumour and normal patches, by how many of the two networks classify them correctly."""
 
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """The few numbers of a run that experiments compare, and its table for a terminal: pure, no files."""
 
-from __future__ import annotations
-
 import textwrap
 
 import pandas as pd
@@ -27,7 +25,7 @@ def summary(
     the IoU of independent masks (None where their areas differ); ceiling the mean IoU of pairs that differ in the seed
     only, floor of pairs with an untrained network; repeat_agreement the mean IoU of trained networks' heatmaps with
     their own from other perturbation samples; constant and unconverged count heatmaps of all networks.
-    auroc_gap.<method>: see `gap_test`; faithfulness.<method>: see `faithfulness.count_verdicts`; data: see `audit.few`.
+    auroc_gap.<method>: see `gap_test`; faithfulness.<method>: see `count_verdicts`; data: see `audit.totals`.
     """
     agreement = {}
     for method, group in pairs.groupby("method", sort=False):

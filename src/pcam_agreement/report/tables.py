@@ -1,7 +1,5 @@
 """Long-form tables of a run, from what the stages wrote: pure data frames, no files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import combinations
 

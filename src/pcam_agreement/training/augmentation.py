@@ -1,7 +1,5 @@
 """Random flips, quarter turns and stain jitter of a batch, on its device."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Batches for training and validation, gathered as bytes from where the patches lie: device, memory or file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

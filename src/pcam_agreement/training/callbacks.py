@@ -1,7 +1,5 @@
 """What Lightning does beside the training loop: checkpoints that a killed run goes on from, and the history."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One network -> its best checkpoint by validation AUROC, its history and its logits; Lightning runs the loop."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import warnings
@@ -116,9 +114,20 @@ def train(
         arrays = {}
         for split in (valid_split, read_split(patches, "test")):
             arrays[f"{split.name}_logits"] = network_logits(network, split.patches, on)
+            _check_finite(name, split.name, arrays[f"{split.name}_logits"])
             arrays[f"{split.name}_labels"] = split.labels
         write_arrays(logits, arrays)
         rmtree(work, ignore_errors=True)
+
+
+def _check_finite(name: str, split: str, logits: np.ndarray) -> None:
+    """Raise ValueError where a logit is not finite: nothing can be said of such a network."""
+    broken = len(logits) - int(np.isfinite(logits).sum())
+    if broken:
+        raise ValueError(
+            f"network.{name}: {broken} of {len(logits)} logits on {split} are not finite; lower its lr and train it "
+            "again, or choose another architecture."
+        )
 
 
 def _check_sizes(settings: Network, train: int, valid: int) -> None:

@@ -1,7 +1,5 @@
 """The training and validation steps of a classifier, its optimiser and its schedule."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from lightning import LightningModule
@@ -16,7 +14,8 @@ from pcam_agreement.training.augmentation import augment, random_numbers
 from pcam_agreement.training.batches import Batch
 from pcam_agreement.training.settings import Network
 
-CHECK_EVERY = 50  # steps between checks whether the loss is finite
+CHECK_EVERY = 50  # steps between checks whether training has diverged
+LARGEST = 1e4  # mean training loss of a patch from which no training comes back; guessing has 0.7
 
 
 class Learner(LightningModule):
@@ -43,7 +42,7 @@ class Learner(LightningModule):
         loss = binary_cross_entropy_with_logits(self.run(inputs), labels.float(), reduction="sum")
         self.losses += torch.stack([loss.detach().double(), loss.new_tensor(len(labels)).double()])
         if number % CHECK_EVERY == 0:  # a GPU would wait for it at every step
-            self._check_finite(self.losses[0], "training")
+            self._check(self.losses[0] / self.losses[1], "training", LARGEST)
         return loss * accumulate * self.trainer.world_size / whole
 
     def on_validation_start(self) -> None:
@@ -64,10 +63,11 @@ class Learner(LightningModule):
         self.log("valid_auroc", self.auroc, prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
-        self._check_finite(self.valid_loss.compute(), "validation")
+        # An untrained network's may be as large as it likes.
+        self._check(self.valid_loss.compute(), "validation", torch.inf)
         if self.trainer.state.fn == "fit":
             total, count = self._all_losses()
-            self._check_finite(total, "training")
+            self._check(total / count, "training", LARGEST)
             self.log("train_loss", total / count, sync_dist=True)
             self.losses.zero_()
 
@@ -84,11 +84,12 @@ class Learner(LightningModule):
     def _all_losses(self) -> Tensor:
         return self.trainer.strategy.reduce(self.losses.clone(), reduce_op="sum")
 
-    def _check_finite(self, loss: Tensor, name: str) -> None:
-        if not torch.isfinite(loss):
+    def _check(self, loss: Tensor, name: str, largest: float) -> None:
+        """Raise ValueError where a loss is not below this limit, or NaN."""
+        if not loss < largest:
             raise ValueError(
-                f"network.{self.name}: training diverged in epoch {self.current_epoch + 1}, the {name} loss is not "
-                f"finite; lower its lr (found {self.settings.lr:g}), or use precision 32."
+                f"network.{self.name}: training diverged in epoch {self.current_epoch + 1}, the {name} loss is "
+                f"{loss:.3g}; lower its lr (found {self.settings.lr:g}), or use precision 32."
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

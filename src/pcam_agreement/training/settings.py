@@ -1,8 +1,6 @@
 """Settings of training: the `train` block with a network's own block laid over it."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,7 +37,7 @@ class Training(Settings):
         return self.accumulate * self.devices * self.nodes
 
     @model_validator(mode="after")
-    def _two_patches_each(self) -> Training:
+    def _two_patches_each(self) -> Self:
         if self.batch_size < 2 * self.shares:
             raise ValueError(
                 f"expected a batch_size of at least {2 * self.shares}, two patches for each of its {self.shares} "

@@ -1,7 +1,5 @@
 """Baselines in pixel space: what a patch without information looks like."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

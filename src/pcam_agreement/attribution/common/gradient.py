@@ -1,7 +1,5 @@
 """The gradient of the score by the pixels."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,15 +1,13 @@
 """Interactions of adjacent superpixels, estimated and taken out of the scores before LIME's regression.
 
-A linear model leaves a rest of the scores, which disturbs its coefficients, differently with other samples. In a
-convolutional network, much of the rest is products of two or three adjacent superpixels. They are estimated from the
+A linear model leaves residuals, which disturb its coefficients, differently with other samples. In a convolutional
+network, many of them are products of two or three adjacent superpixels. They are estimated from the
 same samples, LIME's coefficients of them are computed in closed form, and the regression sees the scores without them.
-The limit of many samples stays LIME's, and is reached with fewer; where neighbours do not interact, hardly later.
+The coefficients converge to LIME's with fewer samples; where neighbours do not interact, it costs almost nothing.
 
 A superpixel is a sign here, 1 where on and -1 where off. Samples come with their opposites: half the difference of the
 two scores holds the products of an odd number of signs, half the sum those of an even number.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations

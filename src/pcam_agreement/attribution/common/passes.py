@@ -1,7 +1,5 @@
 """How many passes through the network a method takes."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -1,7 +1,5 @@
 """Weighted ridge regressions, many at once, and the influence of each sample on their coefficients."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

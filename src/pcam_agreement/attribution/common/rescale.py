@@ -8,8 +8,6 @@ score. Over a short step of a path they are the mean gradient, but for units tha
 same way through the network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

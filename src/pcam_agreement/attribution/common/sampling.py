@@ -4,8 +4,6 @@ Every function takes a generator, the number of samples (even) and of superpixel
 The first sample is the patch itself, all superpixels on.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

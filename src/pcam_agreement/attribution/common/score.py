@@ -1,7 +1,5 @@
 """What is explained: the logit of a class (or, as the original course project did, its probability)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Seeds of patches: the same in whatever chunk, run or network a patch is explained."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

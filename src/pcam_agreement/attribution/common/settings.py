@@ -1,8 +1,6 @@
 """Settings of explaining that all methods share, and the classes that methods build theirs on."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,7 +41,7 @@ class Surrogate(Method):
     tolerance: Annotated[float, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
-    def _at_least_one_round(self) -> Surrogate:
+    def _at_least_one_round(self) -> Self:
         if self.max_samples < self.samples:
             raise ValueError(f"expected max_samples of at least samples ({self.samples}), found {self.max_samples}")
         return self

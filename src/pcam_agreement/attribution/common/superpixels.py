@@ -1,7 +1,5 @@
 """Superpixels of a patch, from its pixels alone and so the same for every network; scores with some of them off."""
 
-from __future__ import annotations
-
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version

@@ -3,8 +3,6 @@
 Perturbation samples come in rounds, until the mask of the map would be nearly the same with other samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

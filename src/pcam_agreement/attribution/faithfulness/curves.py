@@ -1,7 +1,5 @@
 """Deletion and insertion: how the score changes as a heatmap's highest pixels are deleted or inserted first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

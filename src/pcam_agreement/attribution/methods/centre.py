@@ -1,7 +1,5 @@
 """A Gaussian at the centre, which explains nothing: what a heatmap gets for its centre bias alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

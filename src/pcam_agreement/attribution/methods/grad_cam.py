@@ -1,7 +1,5 @@
 """Grad-CAM: the gradient-weighted mean of the last spatial map (Selvaraju et al. 2017, arXiv 1610.02391)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Input x gradient (Shrikumar et al. 2016, arXiv 1605.01713): a black pixel gets nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Integrated gradients along the straight path from a baseline to the patch (Sundararajan et al. 2017, 1703.01365)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

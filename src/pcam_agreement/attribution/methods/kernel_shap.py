@@ -1,7 +1,5 @@
 """KernelSHAP: Shapley values of the superpixels by weighted least squares (Lundberg and Lee 2017, arXiv 1705.07874)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

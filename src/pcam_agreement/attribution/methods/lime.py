@@ -3,11 +3,9 @@
 As published by default: independent samples, weights by the cosine distance to the whole patch, ridge regression.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -38,7 +36,7 @@ class Settings(Surrogate):
     ridge: Positive
 
     @model_validator(mode="after")
-    def _interactions_need_opposites(self) -> Settings:
+    def _interactions_need_opposites(self) -> Self:
         if self.interactions and self.sampling != "orthogonal":
             raise ValueError("expected sampling: orthogonal with interactions: true, found independent")
         return self

@@ -1,7 +1,5 @@
 """Occlusion: what the score loses where a window is hidden (Zeiler and Fergus 2013, arXiv 1311.2901)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Random maps, which explain nothing: what agreement and localisation are compared with."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 

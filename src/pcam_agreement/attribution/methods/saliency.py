@@ -1,7 +1,5 @@
 """Saliency: the gradient of the score by the pixels (Simonyan et al. 2013, arXiv 1312.6034)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """SmoothGrad: the mean gradient over noisy copies of the patch (Smilkov et al. 2017, arXiv 1706.03825)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

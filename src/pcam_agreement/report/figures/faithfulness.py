@@ -1,7 +1,5 @@
 """The figure of faithfulness: deletion and insertion of a heatmap's pixels against the same map at random places."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Figures with a row or a cell for every pair of networks: mean IoU, its interval, and normalised agreement."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """For all figures: one panel a method, the style of each kind of pairs, title, legend, and saving as PNG."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
+
+from pcam_agreement.core.files import atomic_file
 
 matplotlib.use("Agg")
 
@@ -77,12 +77,12 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 def save(figure: Figure, path: Path, dpi: int, colours: int | None = None) -> None:
     """Write a PNG, with a palette of this many colours if given (tissue does not compress); same figure, same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if colours is None:
-        figure.savefig(path, dpi=dpi, metadata={"Software": None})
-        return
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    Image.fromarray(pixels).quantize(colours).save(path, optimize=True)
+    with atomic_file(path) as partial:
+        if colours is None:
+            figure.savefig(partial, dpi=dpi, format="png", metadata={"Software": None})
+            return
+        figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        Image.fromarray(pixels).quantize(colours).save(partial, "PNG", optimize=True)

@@ -1,7 +1,5 @@
 """Figures of patches with their heatmaps, and of where heatmaps lie."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

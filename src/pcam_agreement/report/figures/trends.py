@@ -1,7 +1,5 @@
 """Figures of agreement against the top fraction, by stratum of patches, and against the gap in performance."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import ROOT
 from pcam_agreement.data.pcam import SPLITS, read_split
 from pcam_agreement.data.sources import folder as folder_source
 from pcam_agreement.data.sources.folder import Settings
 
-SAMPLE = Path(__file__).parents[2] / "shared" / "pcam-sample"
+SAMPLE = ROOT.parent / "shared" / "pcam-sample"
 FRACTIONS = {"train": 0.6, "valid": 0.2, "test": 0.2}
 
 
@@ -235,7 +236,7 @@ def test_a_name_without_a_label_is_told(root: Path, out: Path) -> None:
 def test_images_beside_class_folders_are_told(root: Path, out: Path) -> None:
     pictures(root)
     picture(root / "0_a.png")
-    refused(root, out, "0_a.png lies beside the class folders normal and tumour; move it into one of them")
+    refused(root, out, "0_a.png is beside the class folders normal and tumour; move it into one of them")
 
 
 @pytest.mark.parametrize("classes", [("malignant", "normal"), ("Cancer", "healthy")])

@@ -1,7 +1,5 @@
 """Synthetic patches keep PCam's rules, repeat exactly, and show tumour by its morphology rather than its colour."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from pcam_agreement.core.patch import CENTRE
 from pcam_agreement.data.pcam import SPLITS, Split, file_name, read_split
 from pcam_agreement.data.slides import DrawnSlides, SplitSlides
 from pcam_agreement.data.sources import synthetic
+from pcam_agreement.data.tissue import TUMOUR
 
 KEY = (0, 0, 0)
 
@@ -57,17 +56,17 @@ def test_same_seed_gives_the_same_bytes(small: Path, fewer: Path):
 
 
 def test_a_slide_does_not_depend_on_how_many_there_are_or_on_who_draws_it(small: Path, fewer: Path):
-    one, two = read_split(fewer, "train"), read_split(small, "train")
-    np.testing.assert_array_equal(one.patches, two.patches[:25])
-    np.testing.assert_array_equal(one.masks, two.masks[:25])
-    pd.testing.assert_frame_equal(one.meta, two.meta[:25])
-    np.testing.assert_array_equal(synthetic.patches((3, 0, 1), 25), two.patches[25:])
+    single, double = read_split(fewer, "train"), read_split(small, "train")
+    np.testing.assert_array_equal(single.patches, double.patches[:25])
+    np.testing.assert_array_equal(single.masks, double.masks[:25])
+    pd.testing.assert_frame_equal(single.meta, double.meta[:25])
+    np.testing.assert_array_equal(synthetic.patches((3, 0, 1), 25), double.patches[25:])
 
 
 def test_another_seed_split_or_slide_gives_another_patch(small: Path):
     train, valid = read_split(small, "train"), read_split(small, "valid")
-    found = [train.patches[0], train.patches[25], valid.patches[0], synthetic.patches(KEY, 25)[0]]
-    assert len({patch.tobytes() for patch in found}) == 4
+    first_patches = [train.patches[0], train.patches[25], valid.patches[0], synthetic.patches(KEY, 25)[0]]
+    assert len({patch.tobytes() for patch in first_patches}) == 4
 
 
 def test_files_are_those_of_pcam(small: Path):
@@ -110,11 +109,11 @@ def test_coordinates_are_where_the_patch_was_cut():
     tissues, _ = synthetic.plan(KEY, 1)
     row = synthetic.rows(KEY, 5).iloc[-1]
     cut = tissues[row.coord_y : row.coord_y + 96, row.coord_x : row.coord_x + 96]
-    np.testing.assert_array_equal(cut == synthetic.TUMOUR, synthetic.masks(KEY, 5)[-1])
+    np.testing.assert_array_equal(cut == TUMOUR, synthetic.masks(KEY, 5)[-1])
 
 
 def test_more_patches_than_a_slide_has_room_for_are_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="patches_per_slide of at most 4096, found 5000; use more slides"):
+    with pytest.raises(ValueError, match="patches_per_slide of at most 4096, got 5000; use more slides"):
         synthetic.write(tmp_path, settings(1, 1, 1, 5000), seed=0)
     assert not any(tmp_path.iterdir())
 
@@ -122,8 +121,8 @@ def test_more_patches_than_a_slide_has_room_for_are_refused(tmp_path: Path):
 def colours(split: Split) -> np.ndarray:
     """Mean and deviation of every channel, of the patch and of its centre: [n, 12]."""
     whole = split.patches / np.float32(255)
-    parts = (whole, whole[:, CENTRE, CENTRE])
-    return np.concatenate([moment for part in parts for moment in (part.mean((1, 2)), part.std((1, 2)))], 1)
+    regions = (whole, whole[:, CENTRE, CENTRE])
+    return np.concatenate([moment for region in regions for moment in (region.mean((1, 2)), region.std((1, 2)))], 1)
 
 
 @pytest.mark.slow
