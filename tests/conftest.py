@@ -22,7 +22,7 @@ from pcam_agreement.networks.classifier import Classifier, build_classifier, to_
 from pcam_agreement.pipeline.params import Params, check_params
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# A shell that starts the tests in the background has interrupts ignored, and so would what the tests start and interrupt.
+# A shell that starts the tests in the background has interrupts ignored, and so would what the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[1]
 # those of the course project
