@@ -76,11 +76,11 @@ class Pipeline:
             with self.locked():
                 try:
                     graph = get_active_graph(repo.index.graph)
-                except TypeError:  # DVC's answer to an empty list of networks or methods; check's is a sentence
-                    from pcam_agreement.core.settings import read_params
-                    from pcam_agreement.pipeline.params import check_params
+                except TypeError:  # DVC's answer to a matrix of a list that is left empty
+                    from pcam_agreement.core.settings import read_params, section
 
-                    check_params(read_params())
+                    for key in ("networks", "methods", "tested"):
+                        section(read_params(), key, list[str])
                     raise
             planned = plan_repro(graph)
             if not lock.restored([stage.addressing for stage in planned]):
