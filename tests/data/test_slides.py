@@ -1,5 +1,6 @@
 """What becomes of drawing slides when its processes are killed or interrupted."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -34,8 +35,12 @@ class Fetch:
         self.children = psutil.Process(self.process.pid).children()
 
     def workers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        workers = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                if "spawn_main" in " ".join(child.cmdline()):
+                    workers.append(child)
+        return workers
 
     def drawing(self) -> bool:
         return any(child.cpu_times().user > 1.5 for child in self.workers())
