@@ -1,7 +1,10 @@
 """Figures are drawn of any run, and say what they must say."""
 
+import errno
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
@@ -106,3 +109,15 @@ def test_the_gallery_is_small_on_disk_and_the_same_again(tmp_path):
         assert {"lowest\nIoU 0.10", "highest\nIoU 0.90"} <= set(words(figure))
     assert found[0] == found[1]
     assert len(found[0]) < 2**19
+
+
+def test_a_figure_that_does_not_fit_on_the_disk_is_named_and_leaves_nothing(tmp_path):
+    class TooLarge(Figure):
+        def savefig(self, path, **_: object) -> None:
+            path.write_bytes(b"its beginning")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError) as error:
+        panels.save(TooLarge(), tmp_path / "figures" / "gaps.png", dpi=80)
+    assert error.value.filename == str(tmp_path / "figures" / "gaps.png")
+    assert not list((tmp_path / "figures").iterdir())

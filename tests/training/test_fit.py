@@ -23,8 +23,8 @@ from pcam_agreement.pipeline import train as train_stage
 from pcam_agreement.pipeline.params import check_params
 from pcam_agreement.report import metrics
 from pcam_agreement.report.history import read_history
-from pcam_agreement.training.fit import learnt_labels, train
-from pcam_agreement.training.learner import Learner
+from pcam_agreement.training.fit import _check_finite, learnt_labels, train
+from pcam_agreement.training.learner import LARGEST, Learner
 from pcam_agreement.training.settings import Network
 
 CPU = torch.device("cpu")
@@ -73,6 +73,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(network, d
     first, again, other = ((tmp_path / name / "a.safetensors").read_bytes() for name in "abc")
     assert first == again
     assert first != other
+
+
+def test_logits_that_are_not_finite_are_one_sentence_with_the_network_and_the_split():
+    _check_finite("tiny", "test", np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match=r"network\.tiny: 2 of 4 logits on test are not finite; lower its lr"):
+        _check_finite("tiny", "test", np.array([0, np.nan, -np.inf, 1], np.float32))
+
+
+def test_a_finite_loss_from_which_no_training_comes_back_ends_it(network):
+    learner = Learner("tiny", built(network), network)
+    learner._check(torch.tensor(0.7), "training", LARGEST)
+    with pytest.raises(ValueError, match=r"network\.tiny: training diverged in epoch 1, the training loss is 1e\+05"):
+        learner._check(torch.tensor(1e5), "training", LARGEST)
 
 
 def test_zero_epochs_leave_the_network_as_it_was_built(network, dataset, tmp_path):

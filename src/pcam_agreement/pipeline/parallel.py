@@ -79,8 +79,9 @@ class Pipeline:
                 except TypeError:  # DVC's answer to a matrix of a list that is left empty
                     from pcam_agreement.core.settings import read_params, section
 
+                    raw = read_params()
                     for key in ("networks", "methods", "tested"):
-                        section(read_params(), key, list[str])
+                        section(raw, key, list[str])
                     raise
             planned = plan_repro(graph)
             if not lock.restored([stage.addressing for stage in planned]):

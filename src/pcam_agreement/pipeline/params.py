@@ -16,7 +16,6 @@ from pcam_agreement.attribution.faithfulness.settings import Faithfulness
 from pcam_agreement.core import plugins
 from pcam_agreement.core.names import nearest
 from pcam_agreement.core.settings import Count, Device, Seed, Settings, mapping, validated
-from pcam_agreement.networks.architectures import check_architecture
 from pcam_agreement.networks.recipes import recipes
 from pcam_agreement.report.settings import Report
 from pcam_agreement.training.settings import Network, Training
@@ -120,10 +119,9 @@ def _check_networks(params: Params, origin: str) -> None:
 
 def _check_architecture(network: Network, name: str, origin: str) -> None:
     """Raise ValueError where there is no such architecture, or it cannot take patches of this size."""
-    try:
-        check_architecture(network.architecture)
-        from pcam_agreement.networks.classifier import check_size  # imports torch: only once the name is known
+    from pcam_agreement.networks.classifier import check_size  # imports torch: after all that needs none
 
+    try:
         check_size(network.architecture, network.input)
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None

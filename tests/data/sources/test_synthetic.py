@@ -14,7 +14,7 @@ from pcam_agreement.core.patch import CENTRE
 from pcam_agreement.data.pcam import SPLITS, Split, file_name, read_split
 from pcam_agreement.data.slides import DrawnSlides, SplitSlides
 from pcam_agreement.data.sources import synthetic
-from pcam_agreement.data.tissue import TUMOUR
+from pcam_agreement.data.tissue import STAINS, TUMOUR
 
 KEY = (0, 0, 0)
 
@@ -166,3 +166,7 @@ def test_a_small_network_tells_tumour_on_slides_it_has_not_seen(large: dict[str,
     with torch.no_grad():
         logits = torch.cat([network(inputs(test.patches[i : i + 256]))[:, 0] for i in range(0, len(test.labels), 256)])
     assert roc_auc_score(test.labels, logits.numpy()) > 0.95
+
+
+def test_slides_are_stained_by_the_shared_table_to_two_digits():
+    assert STAINS.tolist() == [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]
