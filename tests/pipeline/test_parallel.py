@@ -314,17 +314,16 @@ def test_what_a_lost_worker_ran_is_run_again_by_another(tmp_path, monkeypatch):
     toy = Toy(tmp_path / "toy", "a")
     toy.sign("hold-a").touch()
 
-    def lose_the_worker() -> None:
+    def lose(worker: psutil.Process) -> None:
         until(toy.sign("begun-a").exists, "train@a runs")
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            if process.info["cmdline"][:3] == ["python", "stage.py", "a"] and process.info["cwd"] == str(toy.path):
-                for lost in (process.parent(), process):
-                    lost.kill()
+        for lost in (worker, *worker.children(recursive=True)):  # there may be a shell between it and the command
+            lost.kill()
         toy.sign("hold-a").unlink()
 
     monkeypatch.setenv("PATH", toy.environment["PATH"])
     with LocalCluster("127.0.0.1", 1, 1, memory_limit=0, dashboard_address=None) as cluster, Client(cluster) as client:
-        killer = threading.Thread(target=lose_the_worker)
+        (worker,) = client.run(os.getpid).values()
+        killer = threading.Thread(target=lose, args=(psutil.Process(worker),))
         killer.start()
         in_process(toy, commands.DaskExecutor(client), [], monkeypatch)
         killer.join()
