@@ -1,10 +1,11 @@
-"""What the agreement of all pairs of heatmap sets costs beyond reading them from disk once, and what its intervals do.
+"""What the agreement of all pairs of networks costs, and what its intervals do.
 
-python benchmarks/agreement.py [--sets 24] [--patches 4096] [--json]
+python benchmarks/agreement.py [--networks 32] [--patches 4096] [--json]
 
-Writes made-up smooth heatmaps in the files that explain writes, reads them once, set after set, and measures all pairs
-as the compare stage does; every measurement reads from disk, with its files dropped from the page cache. Written to
-and deleted from the folder for temporary files (1.8 GB).
+Writes made-up smooth heatmaps in the files that explain writes, of recipes of three trainings and an untrained network,
+and measures all pairs as the compare stage does: IoU and its kin, and overlaps at five scales (SSIM aside). Then the
+intervals of shares, R and trainings needed at these scales, of patches of 100 slides and of as many slides as patches.
+Written to and deleted from the folder for temporary files (2.4 GB for 32 networks).
 """
 
 import json
@@ -16,7 +17,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,13 +24,16 @@ import h5py
 import numpy as np
 
 from pcam_agreement.agreement.compare import compare
+from pcam_agreement.agreement.components import Networks
+from pcam_agreement.agreement.decomposition import decompose
+from pcam_agreement.agreement.overlaps import Overlaps, View
+from pcam_agreement.agreement.sets import overlaps_of_sets, views
 from pcam_agreement.agreement.settings import Agreement
 from pcam_agreement.core.patch import PATCH
 from pcam_agreement.core.settings import read_params, section
 from pcam_agreement.heatmaps.file import Heatmaps, open_heatmaps
-from pcam_agreement.report import bootstrap
 
-SLIDES = 200
+SLIDES = 100
 LENGTH = 256  # patches written, and read, in one go
 FEW = 4  # patches measured at once: more of them do not stay in the processor's cache
 
@@ -75,30 +78,31 @@ def read(sets: dict[str, Heatmaps]) -> None:
             one.read(slice(start, start + LENGTH))
 
 
-def everything(sets: dict[str, Heatmaps], settings: Agreement) -> dict[str, np.ndarray]:
-    """All that the compare stages measure of pairs."""
-    count = len(next(iter(sets.values())).index)
-    random = np.random.default_rng(0)
-    return compare(sets, random.integers(0, 2, count), random.integers(0, SLIDES, count), settings)
+def everything(sets: dict[str, Heatmaps], settings: Agreement, slides: np.ndarray) -> dict[View, Overlaps]:
+    """What the compare stage measures of pairs, SSIM aside; the overlaps."""
+    labels = np.random.default_rng(0).integers(0, 2, len(slides))
+    compare(sets, labels, slides, settings)
+    return overlaps_of_sets(list(sets.values()), labels, slides, scales(settings))
+
+
+def scales(settings: Agreement) -> list[View]:
+    return [view for view in views(settings) if view.fraction == settings.top_fraction]
 
 
 def peak(folder: Path, patches: int) -> float:
     """MiB that a process needs for everything (its own: what getrusage says has the peak of the parent in it)."""
-    everything(opened(folder, patches), section(read_params(), "agreement", Agreement))
+    slides = np.arange(patches) % SLIDES
+    everything(opened(folder, patches), section(read_params(), "agreement", Agreement), slides)
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
 
 
-def intervals_of(found: dict[str, np.ndarray], sets: int, draws: int) -> None:
-    """All that the report estimates, if every second set is the twin of the one before."""
-    rows = {pair: row for row, pair in enumerate(combinations(range(sets), 2))}
-    ceilings = [[[rows[one - one % 2, one - one % 2 + 1]] for one in pair] for pair in rows]
-    estimates = bootstrap.estimate(found, ceilings, draws, 0)
-    for name in ("iou", "null", "excess", "normalised"):
-        estimates.interval(name)
-        estimates.interval_of_mean(name, np.ones(len(rows), bool))
-        if name != "null":
-            estimates.band(name)
+def intervals(overlaps: dict[View, Overlaps], networks: int) -> None:
+    """All that the report estimates of one method: recipes of three trainings and an untrained network."""
+    recipes = [str(number // 4) for number in range(networks)]
+    of_networks = Networks(recipes, recipes, [number % 4 < 3 for number in range(networks)])
+    for of_view in overlaps.values():
+        decompose(of_view, of_networks)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -109,36 +113,35 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", type=int, default=24, help="an even number")
+    parser.add_argument("--networks", type=int, default=32, help="four of each recipe")
     parser.add_argument("--patches", type=int, default=4096)
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args()
     settings = section(read_params(), "agreement", Agreement)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write(folder, args.sets, args.patches)
-        reads = []
-        for _ in range(args.repeats):
-            sets = opened(folder, args.patches)
-            reads.append(seconds(lambda: read(sets)))  # noqa: B023
-        sets, found = opened(folder, args.patches), {}
-        whole = seconds(lambda: found.update(everything(sets, settings)))
+        write(folder, args.networks, args.patches)
+        sets = opened(folder, args.patches)
+        reading = seconds(lambda: read(sets))
+        found: dict[View, Overlaps] = {}
+        whole = seconds(lambda: found.update(everything(sets, settings, np.arange(args.patches) % SLIDES)))
+        labels, every = np.random.default_rng(0).integers(0, 2, args.patches), np.arange(args.patches)
+        of_patches = overlaps_of_sets(list(sets.values()), labels, every, scales(settings))
         numbers = {
-            "bootstrap_seconds": round(seconds(lambda: intervals_of(found, args.sets, 2000)), 2),
-            "everything_over_read": round(whole / float(np.median(reads)), 2),
-            "read_seconds": round(float(np.median(reads)), 2),
+            "read_seconds": round(reading, 1),
+            "pairs_seconds": round(whole, 1),
+            "intervals_seconds": round(seconds(lambda: intervals(found, args.networks)), 1),
+            "intervals_of_patches_seconds": round(seconds(lambda: intervals(of_patches, args.networks)), 1),
         }
-        for patches in (args.patches // 8, args.patches):
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                numbers[f"peak_mib_{patches}"] = round(pool.submit(peak, folder, patches).result())
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            numbers["peak_mib"] = round(pool.submit(peak, folder, args.patches).result())
     if args.json:
         print(json.dumps(numbers))
     else:
         for label, number in numbers.items():
-            print(f"{label:22} {number:9}")
-        count = args.sets * (args.sets - 1) // 2
-        print(f"{args.sets} sets of {args.patches} patches, {count} pairs, {os.cpu_count()} cores")
+            print(f"{label:28} {number:9}")
+        pairs = args.networks * (args.networks - 1) // 2
+        print(f"{args.networks} networks, {args.patches} patches, {pairs} pairs, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

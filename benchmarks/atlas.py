@@ -22,8 +22,7 @@ from ruamel.yaml import YAML
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import made_up_run
 
-NETWORKS = ["resnet34", "resnet34_twin", "resnet50", "densenet121", "alexnet", "vgg11", "efficientnet_b1"]
-NETWORKS += ["inception_v3_untrained"]
+RECIPES, TRAININGS = ["resnet34", "alexnet"], [1, 2, 3, "untrained"]
 OPEN = """async (key) => {
   const start = performance.now();
   location.hash = `#view=patch&patch=${key}`;
@@ -74,7 +73,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args()
     raw = YAML(typ="safe", pure=True).load(Path("params.yaml"))
-    raw["networks"], raw["methods"] = NETWORKS, ["saliency", "integrated_gradients", "lime"]
+    raw["recipes"], raw["trainings"] = RECIPES, TRAININGS
+    raw["methods"] = ["saliency", "integrated_gradients", "lime"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "run")
         made_up_run.write(folder, raw, args.patches + 1, slides=40)
@@ -89,7 +89,7 @@ def main() -> None:
     else:
         for label, number in numbers.items():
             print(f"{label:32} {number:9}")
-        print(f"{args.patches} patches, {len(NETWORKS)} networks, 3 methods, {os.cpu_count()} cores")
+        print(f"{args.patches} patches, {len(RECIPES) * len(TRAININGS)} networks, 3 methods, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many hours all explanations of a profile take on this device, from rates measured on a few patches.
 
-python benchmarks/grid.py [--profile profiles/full.yaml] [--patches 64] [--networks …] [--methods …]
+python benchmarks/grid.py [--profile profiles/full.yaml] [--patches 64] [--recipes …] [--methods …]
     [--precision 32] [--json]
 
 Every network of the profile by every method, with the profile's settings and tolerances, on its checkpoint in data/ or,
@@ -73,7 +73,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", type=Path, default=Path("profiles/full.yaml"))
     parser.add_argument("--patches", type=int, default=64, help="to measure on")
-    parser.add_argument("--networks", nargs="+", help="some of the profile's")
+    parser.add_argument("--recipes", nargs="+", help="some of the profile's")
     parser.add_argument("--methods", nargs="+", help="some of the profile's")
     parser.add_argument("--precision", default="32", choices=list(PRECISION))
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -81,7 +81,7 @@ def main() -> None:
     device, settings = choose_device("auto"), settings_of(args.profile)
     patches, count = subject.patches(args.patches, device), settings.explain.patches
     rates: dict[str, dict[str, float]] = {}
-    for name in args.networks or settings.networks:
+    for name in args.recipes or settings.recipes:
         network = subject.network(name, device, args.precision)
         sizes = {kind: batch_size(network, kind, device) for kind in ("forward", "gradient")}
         rates[name] = {}
@@ -90,7 +90,8 @@ def main() -> None:
             rates[name][method] = round(rate(network, method, settings, patches, size), 2)
             if not args.json:
                 print(f"{name:22} {method:22} {rates[name][method]:9.2f} patches a second", flush=True)
-    seconds = sum(count / one for row in rates.values() for one in row.values())
+    trainings = len(settings.trainings)
+    seconds = trainings * sum(count / one for row in rates.values() for one in row.values())
     lime = subject.method_settings("lime", {"method": settings.method})
     pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
     drawn = subject.seconds(lambda: superpixels_of_all(pixels, lime.superpixels, lime.segments), device) / len(patches)
@@ -98,7 +99,7 @@ def main() -> None:
     if args.json:
         print(json.dumps({"hours": hours, "superpixel_hours": superpixel_hours, "patches_per_second": rates}))
     else:
-        maps = sum(map(len, rates.values()))
+        maps = trainings * sum(map(len, rates.values()))
         print(f"{maps} sets of {count} heatmaps: {hours} hours on {subject.machine(device)}, {args.precision} bits")
         print(f"superpixels of {count} patches, once and beside it: {superpixel_hours} hours")
 

@@ -32,19 +32,16 @@ PER_SLIDE = 1024
 
 
 def settings(architecture: str, slides: int) -> dict:
-    """params.yaml for a run at this size: the network trained and untrained, on eight train slides to one of test."""
+    """params.yaml for a run at this size: a trained and an untrained network, on eight train slides to one of test."""
     held_out = max(slides // 8, 1)
     number = {"train": slides, "valid": held_out, "test": held_out}
     return {
-        "networks": ["trained", "untrained"],
-        "tested": ["trained", "untrained"],
+        "recipes": ["only"],
+        "trainings": [1, "untrained"],
         "methods": ["saliency", "grad_cam"],
         "data": {"source": "synthetic", "synthetic": {"slides": number, "patches_per_slide": PER_SLIDE}},
         "train": {"epochs": 1, "fraction": 0.05, "batch_size": 64, "placement": "memmap"},
-        "network": {
-            "trained": {"architecture": architecture},
-            "untrained": {"architecture": architecture, "seed": 2, "epochs": 0},
-        },
+        "network": {"only": {"architecture": architecture}},
         "explain": {"patches": held_out * PER_SLIDE, "repeat": 0, "chunk": 256},
     }
 

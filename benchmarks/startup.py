@@ -27,6 +27,11 @@ LIBRARIES = {
     "explain": "torch, torchvision",
     "faithfulness": "torch, torchvision",
 }
+# What a stage imports once it knows that it has to.
+LATER = {
+    "train": "pcam_agreement.training.fit",
+    "explain": "pcam_agreement.attribution.explain, pcam_agreement.inference.load",
+}
 NAMES = ("dvc repro", "make repro", "no-op", "dvc no-op", "status")
 FAKE = """
 import pathlib, sys
@@ -60,7 +65,8 @@ def imports(checkout: Path) -> None:
     for name, stage in stages.items():
         module = re.search(r"-m (\S+)", stage["cmd"])
         assert module is not None
-        spent = min(cpu_seconds(python_of(checkout), "-c", f"import {module[1]}", cwd=checkout) for _ in range(3))
+        code = f"import {module[1]}, contextlib\nwith contextlib.suppress(ImportError): import {LATER.get(name, 'os')}"
+        spent = min(cpu_seconds(python_of(checkout), "-c", code, cwd=checkout) for _ in range(3))
         libraries = LIBRARIES.get(name)
         beside = ""
         if libraries:
@@ -76,13 +82,16 @@ def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[i
     """
     yaml = YAML(typ="safe", pure=True)
     raw, dvc = yaml.load(checkout / "params.yaml"), yaml.load(checkout / "dvc.yaml")
-    names = [*raw["networks"], *(f"network_{number}" for number in range(networks))][:networks]
+    key = "recipes" if "recipes" in raw else "networks"
+    names = [*raw[key], *(f"network_{number}" for number in range(networks))][:networks]
     known = [*raw["methods"], *(name for name in raw["method"] if name not in raw["methods"])]
-    raw["networks"], raw["methods"] = names, known[:methods]
+    raw[key], raw["methods"] = names, known[:methods]
+    if "trainings" in raw:
+        raw["trainings"] = [1]
     if "tested" in raw:
         raw["tested"] = [name for name in names if not name.endswith("_twin")]
     for name in names:
-        raw["network"].setdefault(name, {"architecture": "resnet34", "seed": len(raw["network"])})
+        raw["network"].setdefault(name, {"architecture": "resnet34", "lr": 1e-6 * len(raw["network"])})
     for stage in dvc["stages"].values():
         entries = [*stage.get("outs", []), *stage.get("metrics", [])]
         outs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]

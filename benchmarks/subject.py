@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pcam_agreement.attribution.common.superpixels import superpixels_of_all
 from pcam_agreement.core import plugins
-from pcam_agreement.core.names import named
 from pcam_agreement.core.settings import read_params, section
 from pcam_agreement.data.pcam import CONTENTS, read_split, stratified_sample
 from pcam_agreement.data.slides import DrawnSlides, SplitSlides
@@ -23,7 +22,7 @@ from pcam_agreement.inference.batch import Batch
 from pcam_agreement.inference.load import PRECISION, fold_batch_norms, load_classifier
 from pcam_agreement.networks.classifier import Classifier, build_classifier
 from pcam_agreement.networks.logits import to_device
-from pcam_agreement.networks.recipes import recipes
+from pcam_agreement.networks.recipes import Network, networks
 
 DATA = Path("data")
 METHODS = [name for name in plugins.available(plugins.METHODS) if name not in ("random", "centre")]
@@ -32,27 +31,27 @@ GAIN = 1.03  # a batch twice as large must be this much faster, a patch, to be t
 
 
 def network(name: str, device: torch.device, precision: str = "32") -> Classifier:
-    """The checkpoint of `dvc repro` of a key of `network`, or, where there is none, untrained (and said)."""
-    path = DATA / "checkpoints" / f"{name}.safetensors"
+    """The first training of a key of `network`, as `dvc repro` left it; where there is none, untrained (and said)."""
+    path = _first(name).path(DATA / "checkpoints", ".safetensors")
     if path.exists():
         return load_classifier(path, device, precision)
     print(f"{path} is not there: {name} is measured untrained.", file=sys.stderr)
     torch.manual_seed(0)
-    untrained = build_classifier(architecture(name), "none", "native").eval()
+    untrained = build_classifier(_first(name).architecture, "none", "native").eval()
     fold_batch_norms(untrained.backbone)
     untrained.requires_grad_(False).backbone.to(PRECISION[precision])
     return untrained.to(device).to(memory_format=torch.channels_last)
 
 
-def architecture(name: str) -> str:
-    return named("network", name, recipes(read_params()))["architecture"]
+def _first(recipe: str) -> Network:
+    return networks({**read_params(), "recipes": [recipe]})[0]
 
 
 def as_trained(name: str, device: torch.device) -> Classifier:
     """The same network, batch norms and all: what a library is given that knows nothing of folding."""
-    path = DATA / "checkpoints" / f"{name}.safetensors"
+    path = _first(name).path(DATA / "checkpoints", ".safetensors")
     torch.manual_seed(0)
-    network = build_classifier(architecture(name), "none", "native")
+    network = build_classifier(_first(name).architecture, "none", "native")
     if path.exists():
         network.backbone.load_state_dict(load_file(path))
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)

@@ -8,29 +8,26 @@ from ruamel.yaml import YAML
 
 import made_up_run
 from pcam_agreement.atlas import contents, page
-from repository import ROOT
+from report_runs import small
 
 METHODS = ["saliency", "lime"]
+RECIPES = ["test_resnet", "test_byobnet"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A made-up run of five networks, and its atlas."""
+    """A made-up run of two recipes, three trainings and an untrained network of each, and its atlas."""
     folder = tmp_path_factory.mktemp("atlas") / "run"
-    raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-    raw["methods"] = METHODS
-    made_up_run.write(folder, raw)
+    made_up_run.write(folder, small(RECIPES, methods=METHODS))
     made_up_run.build(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def other(run) -> Path:
-    """Another run: smaller masks, one network and some patches less, no tumour masks."""
+    """Another run: smaller masks, one recipe, two trainings, fewer patches, no tumour masks."""
     folder = run.with_name("other")
-    raw = params_of(run)
-    for key in ("networks", "tested"):
-        raw[key].remove("alexnet")
+    raw = small(RECIPES[:1], (1, 2, "untrained"), METHODS)
     raw["agreement"]["top_fraction"] = 0.1
     raw["atlas"]["patches"] = 5
     made_up_run.write(folder, raw, masks=False)

@@ -1,11 +1,14 @@
 """What several tests share: a small synthetic data set, patches of it, and small parameters."""
 
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from pcam_agreement.attribution.common.settings import Method
@@ -20,6 +23,7 @@ from pcam_agreement.data.sources import synthetic
 from pcam_agreement.inference.batch import Batch
 from pcam_agreement.networks.classifier import Classifier, build_classifier, to_float
 from pcam_agreement.pipeline.params import Params, check_params
+from repository import Repository, write_images
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A shell that starts the tests in the background has interrupts ignored, and so would what the tests interrupt.
@@ -30,6 +34,19 @@ ARCHITECTURES = (
     *("resnet34", "resnet50", "densenet121", "vit_b_16", "alexnet", "vgg11", "efficientnet_b1", "inception_v3"),
 )
 METHODS = plugins.available(plugins.METHODS)
+# Files of tests that take longest, to be begun first where files run side by side. The first one makes the pipeline
+# that the last ones copy: until then, there are others.
+LONGEST = (
+    *("pipeline/test_pipeline_faults.py", "data/sources/test_planted.py", "training/test_fit.py"),
+    *("pipeline/test_pipeline_reruns.py", "pipeline/test_pipeline.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, else in the order in which pytest finds them."""
+    rank = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 # What makes each method cheap.
 CHEAP: dict[str, dict] = {
@@ -39,18 +56,6 @@ CHEAP: dict[str, dict] = {
     "lime": {"samples": 30, "max_samples": 30, "segments": 9},
     "kernel_shap": {"samples": 30, "max_samples": 30, "segments": 9},
 }
-
-
-def small(raw: dict) -> dict:
-    """The committed parameters, cut down to what a test can afford."""
-    raw["data"]["synthetic"] = {"slides": {"train": 2, "valid": 1, "test": 1}, "patches_per_slide": 17}
-    raw["networks"] = raw["tested"] = ["alexnet", "resnet34", "resnet34_untrained"]
-    raw["train"].update(epochs=1, batch_size=16)
-    raw["explain"].update(patches=6, chunk=4, batch_size=16)
-    raw["method"]["integrated_gradients"].update(n_steps=4, max_steps=8)
-    raw["method"]["lime"].update(samples=30, max_samples=30, segments=16)
-    raw["report"]["panels"] = 2
-    return raw
 
 
 @pytest.fixture
@@ -65,14 +70,45 @@ def settings() -> Params:
     return check_params(read_params(ROOT / "params.yaml"))
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of a test run makes, and the others find."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers
+    folder, made = base / name, base / f"{name}.made"
+    with FileLock(base / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as fetch writes it: 33 + 17 + 17 patches, so that batches of 16 leave one over."""
-    folder = tmp_path_factory.mktemp("dataset")
-    slides = SplitSlides(train=1, valid=1, test=1)
-    synthetic.write(folder, DrawnSlides(slides=slides, patches_per_slide=33), seed=0)
-    write_contents(folder, describe(folder))
-    return folder
+
+    def make(folder: Path) -> None:
+        slides = SplitSlides(train=1, valid=1, test=1)
+        synthetic.write(folder, DrawnSlides(slides=slides, patches_per_slide=33), seed=0)
+        write_contents(folder, describe(folder))
+
+    return made_once(tmp_path_factory, "dataset", make)
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository whose pipeline was run once, and committed: a copy for each file of tests."""
+
+    def make(folder: Path) -> None:
+        (folder / "repository").mkdir()
+        repository = Repository(folder / "repository", write_images(dataset, folder / "images"))
+        repository.repro_here()
+        repository.commit()
+
+    built = Repository.at(made_once(tmp_path_factory, "finished", make) / "repository")
+    return built.copy(tmp_path_factory.mktemp("finished") / "repository")
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +130,7 @@ def chosen(settings: Params, method: str, **change: object) -> Method:
 
 
 def recipe(settings: Params, name: str) -> dict:
-    """A network's block, whole, as `networks.recipes` gives it."""
+    """A recipe's block, whole, as `networks.recipes` gives it."""
     return settings.network[name].model_dump()
 
 

@@ -69,10 +69,10 @@ def kill_the_pipeline(r: Repository, kills: int, whole: float, draw: random.Rand
 
 def kill_two_processes(r: Repository, out: Path, kills: int, draw: random.Random) -> None:
     """explain by two processes: at times both are killed, at times one, whose partner has to end by itself."""
-    right = (r.path / "data/heatmaps/lime/one.h5").read_bytes()
+    right = (r.path / "data/heatmaps/lime/one/1.h5").read_bytes()
     r.change("explain", "devices", value=2)
-    command = r.stage_command("explain", "lime", "one", "--patches=data/patches", f"--heatmaps={out}")
-    command.append("--checkpoint=data/checkpoints/one.safetensors")
+    command = r.stage_command("explain", "lime", "one", "1", "--patches=data/patches", f"--heatmaps={out}")
+    command.append("--checkpoint=data/checkpoints/one/1.safetensors")
     start, ends = time.monotonic(), 0
     kill_after(r, 600, *command)
     whole = time.monotonic() - start

@@ -1,18 +1,26 @@
 """A repository of its own for a test: real git, real DVC, real stages, small parameters."""
 
+import contextlib
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import pytest
+import torch
+from dvc.repo import Repo
 from PIL import Image
 from ruamel.yaml import YAML
+from threadpoolctl import threadpool_limits
 
 from pcam_agreement.data.pcam import SPLITS, read_split
 
@@ -43,14 +51,14 @@ class Repository:
         shutil.copytree(ROOT / ".dvc" / "plots", path / ".dvc" / "plots")
         shutil.copy(ROOT / ".dvc" / "plots_page.html", path / ".dvc" / "plots_page.html")
         raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-        raw["networks"] = raw["tested"] = ["one", "two"]
+        raw["recipes"], raw["trainings"] = ["one", "two"], [1, 2]
         raw["methods"] = ["saliency", "lime"]
         raw["data"].update(source="folder", folder={**raw["data"]["folder"], "path": str(images)})
         raw["train"].update(epochs=2, batch_size=8)
         raw["network"] = {
-            "one": {"architecture": "efficientnet_b1"},
-            "two": {"architecture": "efficientnet_b1", "seed": 1},
-            "three": {"architecture": "efficientnet_b1", "epochs": 0},
+            "one": {"architecture": "timm/test_efficientnet"},
+            "two": {"architecture": "timm/test_byobnet"},
+            "three": {"architecture": "timm/test_byobnet", "lr": 1e-3},
         }
         raw["explain"].update(patches=6, chunk=2, batch_size=8)
         raw["method"]["lime"].update(samples=12, max_samples=12, segments=9)
@@ -60,6 +68,18 @@ class Repository:
         self.write(raw)
         self.run("git", "init", "-q")
         self.commit()
+
+    def copy(self, path: Path) -> Self:
+        """A copy of this repository with all of its data, hard links to the cache included."""
+        subprocess.run(["cp", "-a", str(self.path), str(path)], check=True)
+        return self.at(path)
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The repository that is already there."""
+        repository = cls.__new__(cls)
+        repository._begin(path)
+        return repository
 
     def _begin(self, path: Path) -> None:
         self.path, self.said = path, ""
@@ -101,6 +121,33 @@ class Repository:
         self.said = self.run("dvc", "repro", *options)
         return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
 
+    def repro_here(self) -> set[str]:
+        """Run all stages in this process, so that they share the imports of torch; the names of the stages.
+
+        Their commands and their order are DVC's, which then records the results as if it had run them.
+        """
+        said = self.run("dvc", "repro", "--dry", "--force")
+        found = re.findall(r"^Running stage '([^']+)':\n> (.+)$", said, re.MULTILINE)
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            for _, command in found:
+                assert re.fullmatch(r"(\w+=\w+ )*python -m pcam_agreement\.pipeline\.\w+ .*", command), command
+                module, *arguments = command[command.index(" -m ") + 4 :].split()
+                with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
+                    patch.chdir(self.path)
+                    patch.setattr(sys, "argv", [module, *arguments])
+                    runpy.run_module(module, run_name="__main__", alter_sys=True)
+        finally:
+            torch.set_num_threads(threads)
+        self.run("dvc", "commit", "--force")
+        return {name for name, _ in found}
+
+    def concerned(self) -> set[str]:
+        """The stages that want to run: what `dvc status` says, without the second in which it starts."""
+        with contextlib.chdir(self.path), Repo() as repo:
+            return set(repo.status())
+
     def kill_when(self, sign: str, command: Sequence[str] = ("dvc", "repro")) -> None:
         """Start the pipeline, or something else, and kill -9 all of it as soon as a path like this pattern exists."""
         process = self.start(*command)
@@ -128,7 +175,7 @@ class Repository:
         return [sys.executable, "-m", f"pcam_agreement.pipeline.{name}", *arguments]
 
     def reset(self) -> None:
-        """Back to the commit, without files of networks that are not in it."""
+        """Back to the commit, without files of recipes that are not in it."""
         for leftover in self.path.glob("data/**/three*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.run("git", "checkout", "-q", ".")
@@ -139,7 +186,7 @@ class Repository:
 
 
 class Toy(Repository):
-    """A pipeline of the project's shape that trains nothing: fetch, train once a network, report.
+    """A pipeline of the project's shape that trains nothing: fetch, train once a recipe, report.
 
     `ran` tells which stages were executed. The stage of a waits while the file hold-a is there, and fails if fail-a is.
     """
@@ -150,14 +197,14 @@ stages:
     cmd: python stage.py fetch data/patches
     outs: [data/patches]
   train:
-    matrix: {network: "${networks}"}
-    cmd: python stage.py ${item.network} data/checkpoints/${item.network}
-    params: ["network.${item.network}"]
+    matrix: {recipe: "${recipes}"}
+    cmd: python stage.py ${item.recipe} data/checkpoints/${item.recipe}
+    params: ["network.${item.recipe}"]
     deps: [data/patches]
-    outs: ["data/checkpoints/${item.network}"]
+    outs: ["data/checkpoints/${item.recipe}"]
   report:
     cmd: python stage.py report metrics/summary.json data/checkpoints
-    params: [networks]
+    params: [recipes]
     deps: [data/checkpoints]
     metrics: [{metrics/summary.json: {cache: false}}]
 """
@@ -177,7 +224,7 @@ pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
 pathlib.Path(out).write_text(json.dumps({"made by": name} | content) + "\\n")
 """
 
-    def __init__(self, path: Path, *networks: str) -> None:
+    def __init__(self, path: Path, *recipes: str) -> None:
         self._begin(path)
         path.mkdir(parents=True)
         (path / "dvc.yaml").write_text(self.PIPELINE)
@@ -185,16 +232,14 @@ pathlib.Path(out).write_text(json.dumps({"made by": name} | content) + "\\n")
         (path / ".gitignore").write_text("/data/\n")
         (path / ".dvc").mkdir()
         shutil.copy(ROOT / ".dvc" / "config", path / ".dvc" / "config")
-        self.write({"networks": list(networks), "network": {name: {"lr": 1} for name in networks}})
+        self.write({"recipes": list(recipes), "network": {name: {"lr": 1} for name in recipes}})
         self.run("git", "init", "-q", "-b", "main")
         self.commit()
 
     def clone(self, path: Path, source: Path | None = None) -> "Toy":
         """A clone of this repository, or of another one, without data."""
         self.run("git", "clone", "-q", str(source or self.path), str(path))
-        clone = Toy.__new__(Toy)
-        clone._begin(path)
-        return clone
+        return Toy.at(path)
 
     def made(self) -> dict[str, str]:
         """The outputs of all stages, by path."""
@@ -214,14 +259,21 @@ pathlib.Path(out).write_text(json.dumps({"made by": name} | content) + "\\n")
         return names
 
 
-def stages(*names: str, networks: tuple[str, ...] = ("one", "two"), methods: tuple[str, ...] = ("saliency", "lime")):
+def stages(
+    *names: str,
+    recipes: tuple[str, ...] = ("one", "two"),
+    trainings: tuple[str, ...] = ("1", "2"),
+    methods: tuple[str, ...] = ("saliency", "lime"),
+) -> set[str]:
     """train, explain, faithfulness and compare with their matrices, other names as they are."""
     result = set()
     for name in names:
         if name == "train":
-            result |= {f"{name}@{network}" for network in networks}
-        elif name in ("explain", "faithfulness"):
-            result |= {f"{name}@{method}-{network}" for method in methods for network in networks}
+            result |= {f"{name}@{recipe}-{training}" for recipe in recipes for training in trainings}
+        elif name == "explain":
+            result |= {f"{name}@{one}-{two}-{three}" for one, two, three in product(methods, recipes, trainings)}
+        elif name == "faithfulness":
+            result |= {f"{name}@{method}-{recipe}" for method in methods for recipe in recipes}
         elif name == "compare":
             result |= {f"compare@{method}" for method in methods}
         else:

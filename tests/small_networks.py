@@ -7,10 +7,10 @@ from torch import nn
 
 from conftest import attribute, chosen
 from pcam_agreement.attribution.common.score import make_score
-from pcam_agreement.attribution.common.seeds import patch_seed
+from pcam_agreement.core.seeds import seed_of
 from pcam_agreement.inference.batch import Batch
 
-SEEDS = [patch_seed(0, index) for index in range(8)]
+SEEDS = [seed_of(0, index) for index in range(8)]
 
 
 class Linear(nn.Module):

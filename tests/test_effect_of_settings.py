@@ -17,9 +17,10 @@ from pcam_agreement.attribution.faithfulness.settings import Faithfulness
 from pcam_agreement.core.files import read_arrays
 from pcam_agreement.inference.batch import Batch
 from pcam_agreement.networks.checkpoint import save_checkpoint
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.pipeline import compare, explain, faithfulness
 from pcam_agreement.pipeline.params import check_params
-from pcam_agreement.training.fit import train
+from pcam_agreement.training.fit import Files, train
 
 SURROGATE = {
     **{"superpixels": "grid", "segments": 16, "samples": 20, "max_samples": 90, "tolerance": 0.99},
@@ -54,12 +55,15 @@ EXPLAIN = {
     **{"patches": 5, "sample": "first", "repeat": 1, "target": "predicted", "output": "probability"},
     "precision": "bf16",
 }
-AGREEMENT = {"top_fraction": 0.3, "ties": "all", "curve": [0.2, 0.4], "centre_sigma": 4.0}
+AGREEMENT = {
+    **{"top_fraction": 0.3, "sigma": 1.0, "ties": "all", "fractions": [0.2, 0.4], "sigmas": [0, 3], "ssim_patches": 3},
+    "centre_sigma": 4.0,
+}
 FAITHFULNESS = {"patches": 3, "steps": 4, "fill": "black", "rolls": 3}
 TRAIN = {
     **{"label": "tumor_patch", "freeze": True, "input": "architecture", "optimiser": "sgd", "lr": 1e-2},
     **{"weight_decay": 0.5, "schedule": "constant", "epochs": 2, "batch_size": 8, "precision": "bf16"},
-    **{"fraction": 0.6, "flips": False, "quarter_turns": False, "stain_jitter": 0.3, "seed": 5},
+    **{"fraction": 0.6, "flips": False, "quarter_turns": False, "stain_jitter": 0.3},
     "architecture": "timm/test_vit",
 }
 # The tests that see these: of networks, of training, of explaining, of the bootstrap.
@@ -72,10 +76,11 @@ def folder(raw, dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("PCAM_AGREEMENT_WORK", str(tmp_path / "work"))
     raw["explain"].update(patches=6, repeat=2, chunk=4, batch_size=16)
     raw["method"]["lime"].update(samples=30, max_samples=30, segments=9, reduce="positive_of_sum")
-    raw["networks"] = ["tiny"]
+    raw["network"]["tiny"] = {"architecture": "timm/test_resnet"}
+    raw["recipes"], raw["trainings"] = ["tiny"], [1, 2]
     network = ready("timm/test_resnet")
     network.backbone.get_submodule(network.head).bias.fill_(-3)
-    save_checkpoint(network, tmp_path / "tiny.safetensors")
+    save_checkpoint(network, tmp_path / "checkpoints" / "tiny" / "1.safetensors")
     return tmp_path
 
 
@@ -83,7 +88,10 @@ def output(stage, folder, raw, dataset, block: str, change: dict, written: str, 
     """The arrays that a stage writes, to the path of this name, with one block of the parameters changed."""
     YAML().dump({**raw, block: {**raw[block], **change}}, folder / "params.yaml")
     files = {name: folder / path for name, path in paths.items()}
-    stage.main(Namespace(params=folder / "params.yaml", patches=dataset, method="lime", network="tiny", **files))
+    given = Namespace(
+        params=folder / "params.yaml", patches=dataset, method="lime", recipe="tiny", training="1", **files
+    )
+    stage.main(given)
     return read_arrays(files[written])
 
 
@@ -117,12 +125,15 @@ def test_14_every_setting_is_in_a_table(settings):
     assert set(Explanation.model_fields) - ELSEWHERE == {*EXPLAIN, "batch_size", "chunk"}
     assert set(Agreement.model_fields) - ELSEWHERE == set(AGREEMENT)
     assert set(Faithfulness.model_fields) == set(FAITHFULNESS)
-    network = type(settings.network["alexnet"])
-    assert set(network.model_fields) - ELSEWHERE == {*TRAIN, "placement", "checkpoint_minutes"}
+    assert set(type(settings.network["alexnet"]).model_fields) - ELSEWHERE == {
+        *TRAIN,
+        "placement",
+        "checkpoint_minutes",
+    }
 
 
 def test_14_no_setting_of_explain_is_without_effect_but_those_that_divide_the_work(raw, dataset, folder):
-    paths = {"checkpoint": "tiny.safetensors", "heatmaps": "lime.h5"}
+    paths = {"checkpoint": "checkpoints/tiny/1.safetensors", "heatmaps": "lime.h5"}
 
     def run(change: dict) -> dict[str, np.ndarray]:
         return output(explain, folder, raw, dataset, "explain", change, "heatmaps", **paths)
@@ -139,35 +150,34 @@ def test_14_no_setting_of_explain_is_without_effect_but_those_that_divide_the_wo
 
 
 def test_14_no_setting_of_faithfulness_or_agreement_is_without_effect(raw, dataset, folder):
-    heatmaps = {"checkpoint": "tiny.safetensors", "heatmaps": "tiny.h5"}
+    heatmaps = {"checkpoint": "checkpoints/tiny/1.safetensors", "heatmaps": "lime/tiny/1.h5"}
     output(explain, folder, raw, dataset, "explain", {}, "heatmaps", **heatmaps)
 
     def curves(change: dict) -> dict[str, np.ndarray]:
-        paths = {**heatmaps, "faithfulness": "f.h5"}
+        paths = {"checkpoints": "checkpoints", "heatmaps": "lime", "faithfulness": "f.h5"}
         return output(faithfulness, folder, raw, dataset, "faithfulness", change, "faithfulness", **paths)
 
     def agreement(change: dict) -> dict[str, np.ndarray]:
-        paths = {"heatmaps": ".", "agreement": "a.h5"}
+        paths = {"heatmaps": "lime", "agreement": "a.h5"}
         return output(compare, folder, raw, dataset, "agreement", change, "agreement", **paths)
 
     raw["faithfulness"]["patches"] = 4
     check(curves, FAITHFULNESS)
-    (folder / "other.h5").write_bytes((folder / "tiny.h5").read_bytes())
-    raw["networks"] = ["tiny", "other"]
+    (folder / "lime" / "tiny" / "2.h5").write_bytes((folder / "lime" / "tiny" / "1.h5").read_bytes())
     check(agreement, AGREEMENT)
 
 
 @pytest.mark.slow
 def test_14_no_setting_of_train_is_without_effect_but_those_that_must_not_have_one(raw, dataset, tmp_path):
     raw["network"]["tiny"] = {"architecture": "timm/test_efficientnet", "epochs": 1, "fraction": 1.0, "batch_size": 16}
-    raw["networks"] = raw["tested"] = ["tiny", "alexnet"]
+    raw["train"]["lr"], raw["recipes"] = 1e-3, ["tiny"]
     tiny = check_params(raw).network["tiny"]
 
     def checkpoint(name: str, **change: object) -> bytes:
         folder = tmp_path / name
         (folder / "work").mkdir(parents=True)
-        outputs = (folder / out for out in ("a.safetensors", "history", "logits.h5", "work"))
-        train("tiny", tiny.model_copy(update=change), "cpu", dataset, *outputs)
+        files = Files(dataset, *(folder / out for out in ("a.safetensors", "history", "logits.h5", "work")))
+        train(Network("tiny", "1", tiny.architecture), tiny.model_copy(update=change), 0, "cpu", files)
         return (folder / "a.safetensors").read_bytes()
 
     before = checkpoint("before")

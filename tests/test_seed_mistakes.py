@@ -102,7 +102,7 @@ def test_04_agreement_stands_beside_its_chance_level():
     assert result["weighted_iou"].mean() == pytest.approx(result["weighted_iou_chance"].mean(), abs=2e-3)
     committed = json.loads((Path(__file__).parents[1] / "metrics" / "summary.json").read_text())
     for numbers in committed["agreement"].values():
-        assert {"iou", "iou_low", "iou_high", "chance", "null", "floor", "ceiling"} <= set(numbers)
+        assert {"iou_between", "null_between", "iou_within", "null_within", "common_low", "common_high"} <= set(numbers)
 
 
 def test_05_a_mask_of_a_heatmap_with_ties_has_exactly_its_area(patches, settings, resnet):

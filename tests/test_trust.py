@@ -88,7 +88,7 @@ def test_files_that_would_run_code_are_refused_and_run_none(tmp_path):
         merge_chunks([tmp_path / "chunk.npz"], tmp_path / "out.h5", 1, {}, {})
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(
-        text.replace("seed: 0", f"seed: !!python/object/apply:os.mkdir ['{sign}']", 1)
+        text.replace("threads: 1", f"threads: !!python/object/apply:os.mkdir ['{sign}']", 1)
     )
     with pytest.raises(ValueError, match=r"params\.yaml"):
         read_params(tmp_path / "params.yaml")

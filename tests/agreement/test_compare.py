@@ -14,11 +14,13 @@ from pcam_agreement.core.files import read_arrays
 from pcam_agreement.data.pcam import read_split, stratified_sample
 from pcam_agreement.heatmaps.file import merge_chunks, open_heatmaps, write_chunk
 from pcam_agreement.heatmaps.masks import normalise, overlap, top_mask
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.pipeline import compare, compare_methods
 from pcam_agreement.report import bootstrap
 from pcam_agreement.report.method_pairs import methods_table
 
-NETWORKS, METHODS = ["alexnet", "resnet34"], ["saliency", "lime", "occlusion"]
+NETWORKS = [Network("alexnet", "1", "alexnet"), Network("resnet34", "1", "resnet34")]
+METHODS = ["saliency", "lime", "occlusion"]
 PATCHES = 7
 
 
@@ -30,7 +32,7 @@ def write(path: Path, index: np.ndarray, seed: int) -> np.ndarray:
     )
     heatmaps = maps.astype(np.float16)
     chunk = {"index": index, "heatmaps": heatmaps, "logits": np.zeros(len(index), np.float32)}
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     chunk |= {"constant": constant, "nonfinite": constant}
     both = {name: np.concatenate([values, values[:3]]) for name, values in chunk.items()}
     both["heatmaps"][-3:] = both["heatmaps"][-3:, ::-1]
@@ -42,11 +44,11 @@ def write(path: Path, index: np.ndarray, seed: int) -> np.ndarray:
 @pytest.fixture
 def folder(dataset, raw, tmp_path):
     """Parameters, and heatmaps of two networks and three methods."""
-    raw["networks"], raw["methods"] = NETWORKS, METHODS
+    raw.update(recipes=[network.recipe for network in NETWORKS], trainings=[1], methods=METHODS)
     YAML().dump(raw, tmp_path / "params.yaml")
     index = stratified_sample(read_split(dataset, "test").labels, PATCHES, 0)
     for seed, (method, network) in enumerate(itertools.product(METHODS, NETWORKS)):
-        write(tmp_path / method / f"{network}.h5", index, seed)
+        write(network.path(tmp_path / method, ".h5"), index, seed)
     return tmp_path
 
 
@@ -79,7 +81,7 @@ def test_heatmaps_of_other_perturbation_samples_are_compared_with_the_first(data
     assert results.shape == (len(NETWORKS), PATCHES)
     assert np.isnan(results[:, [0, *range(3, PATCHES)]]).all()  # constant; not repeated
     for network, iou in zip(NETWORKS, results, strict=True):
-        heatmaps = open_heatmaps(folder / "saliency" / f"{network}.h5").read(slice(1, 3)).astype(float)
+        heatmaps = open_heatmaps(network.path(folder / "saliency", ".h5")).read(slice(1, 3)).astype(float)
         masks = (top_mask(maps.reshape(2, -1), 0.25) for maps in (heatmaps, heatmaps[:, ::-1]))
         np.testing.assert_allclose(iou[1:3], overlap(*masks), rtol=1e-6)
 
@@ -96,11 +98,11 @@ def test_blocks_hold_every_patch_once_and_come_from_all_over(count):
 
 def test_methods_are_compared_on_each_network(dataset, folder):
     run(compare_methods, folder, dataset, folder, "between")
-    assert sorted(path.stem for path in (folder / "between").iterdir()) == NETWORKS
+    assert sorted((folder / "between").rglob("*.h5")) == [n.path(folder / "between", ".h5") for n in NETWORKS]
     labels = read_split(dataset, "test").labels
     for network in NETWORKS:
-        results = read_arrays(folder / "between" / f"{network}.h5")
-        sets = [open_heatmaps(folder / method / f"{network}.h5") for method in METHODS]
+        results = read_arrays(network.path(folder / "between", ".h5"))
+        sets = [open_heatmaps(network.path(folder / method, ".h5")) for method in METHODS]
         flat = [maps.read().reshape(PATCHES, -1).astype(float) for maps in sets]
         masks = [top_mask(values, 0.25) for values in flat]
         assert results["methods"].tolist() == [method.encode() for method in METHODS]
@@ -121,9 +123,9 @@ def test_methods_are_compared_on_each_network(dataset, folder):
 
 def test_methods_of_one_slide_have_a_table_without_a_null(dataset, folder):
     run(compare_methods, folder, dataset, folder, "between")
-    results = read_arrays(folder / "between" / "alexnet.h5")
-    estimates = bootstrap.estimate(results, [[]] * 3, 100, 0)
-    table = methods_table("alexnet", results, METHODS, estimates)
+    results = read_arrays(folder / "between" / "alexnet" / "1.h5")
+    estimates = bootstrap.estimate(results, 100, 0)
+    table = methods_table(NETWORKS[0], results, METHODS, estimates)
     assert table[["method_a", "method_b"]].to_numpy().tolist() == [
         list(pair) for pair in itertools.combinations(METHODS, 2)
     ]
@@ -136,19 +138,19 @@ def test_one_method_has_no_pairs_and_a_table_of_its_header(dataset, folder, raw)
     raw["methods"] = METHODS[:1]
     YAML().dump(raw, folder / "params.yaml")
     run(compare_methods, folder, dataset, folder, "between")
-    results = read_arrays(folder / "between" / "alexnet.h5")
-    estimates = bootstrap.estimate(results, [], 100, 0)
-    table = methods_table("alexnet", results, METHODS[:1], estimates)
+    results = read_arrays(folder / "between" / "alexnet" / "1.h5")
+    estimates = bootstrap.estimate(results, 100, 0)
+    table = methods_table(NETWORKS[0], results, METHODS[:1], estimates)
     assert table.empty
     assert {"network", "method_a", "method_b", "iou", "null", "excess_low"} <= set(table.columns)
 
 
 def test_sets_that_do_not_fit_are_one_sentence(dataset, folder):
-    (folder / "lime" / "alexnet.h5").unlink()
-    with pytest.raises(ValueError, match=r"lime/alexnet\.h5 is missing; run the stage that writes it"):
+    (folder / "lime" / "alexnet" / "1.h5").unlink()
+    with pytest.raises(ValueError, match=r"lime/alexnet/1\.h5 is missing; run the stage that writes it"):
         run(compare_methods, folder, dataset, folder, "between")
-    write(folder / "lime" / "alexnet.h5", np.arange(PATCHES - 1), 0)
-    with pytest.raises(ValueError, match=r"lime/alexnet\.h5: lime was explained on other patches; run explain"):
+    write(folder / "lime" / "alexnet" / "1.h5", np.arange(PATCHES - 1), 0)
+    with pytest.raises(ValueError, match=r"lime/alexnet/1\.h5: lime was explained on other patches; run explain"):
         run(compare_methods, folder, dataset, folder, "between")
-    with pytest.raises(ValueError, match=r"resnet34\.h5: resnet34 was explained on other patches; run explain"):
+    with pytest.raises(ValueError, match=r"resnet34/1\.h5: resnet34-1 was explained on other patches; run explain"):
         run(compare, folder, dataset, folder / "lime", "results.h5")

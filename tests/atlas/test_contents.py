@@ -50,9 +50,9 @@ def test_the_same_run_gives_the_same_bytes_and_a_missing_file_leaves_the_old_pag
     first = files(run / "data" / "atlas")
     made_up_run.build(run)
     assert files(run / "data" / "atlas") == first
-    heatmaps = run / "data" / "heatmaps" / "lime" / "alexnet.h5"
+    heatmaps = run / "data" / "heatmaps" / "lime" / "test_byobnet" / "2.h5"
     heatmaps.rename(tmp_path / "away.h5")
-    with pytest.raises(ValueError, match=r"lime/alexnet\.h5 is missing; run"):
+    with pytest.raises(ValueError, match=r"lime/test_byobnet/2\.h5 is missing; run"):
         made_up_run.build(run)
     (tmp_path / "away.h5").rename(heatmaps)
     assert files(run / "data" / "atlas") == first
@@ -99,8 +99,8 @@ def test_the_atlas_of_a_revision_is_put_beside_this_one_or_one_sentence_says_why
 
 def test_an_atlas_of_another_format_is_refused(run, tmp_path):
     text = (run / "data/atlas/run/run.js").read_text()
-    (tmp_path / "run.js").write_text(text.replace('"format":2', '"format":1'))
-    with pytest.raises(ValueError, match="expected an atlas of format 2, got 1"):
+    (tmp_path / "run.js").write_text(text.replace('"format":3', '"format":2'))
+    with pytest.raises(ValueError, match="expected an atlas of format 3, got 2"):
         page.read_run(tmp_path)
 
 

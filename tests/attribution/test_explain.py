@@ -8,9 +8,9 @@ import torch
 
 from conftest import CHEAP, METHODS, chosen, explain_patches
 from pcam_agreement.attribution.common import superpixels
-from pcam_agreement.attribution.common.seeds import patch_seed
 from pcam_agreement.attribution.explain import Explainer
 from pcam_agreement.core import plugins
+from pcam_agreement.core.seeds import seed_of
 from pcam_agreement.data.pcam import read_split, stratified_sample
 from pcam_agreement.heatmaps.file import merge_chunks, open_heatmaps, write_chunk
 from pcam_agreement.inference.batch import Batch
@@ -99,7 +99,7 @@ def test_superpixels_are_made_once_for_all_networks_and_are_those_of_the_method(
     result = explain_patches(
         resnet,
         to_device(read_split(dataset, "test").patches[index[:2]], CPU),
-        [patch_seed(0, int(patch)) for patch in index[:2]],
+        [seed_of(0, int(patch), 0) for patch in index[:2]],
         "lime",
         chosen(settings, "lime", **CHEAP["lime"]),
         settings.explain,

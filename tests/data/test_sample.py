@@ -17,7 +17,7 @@ def test_the_sample_of_real_patches_goes_through_the_whole_pipeline(tmp_path):
         raw["methods"] = ["lime"]
 
     r = Repository(tmp_path, SAMPLE, change)
-    assert r.repro() == stages(
+    assert r.repro_here() == stages(
         "check",
         "fetch",
         "train",
@@ -31,5 +31,5 @@ def test_the_sample_of_real_patches_goes_through_the_whole_pipeline(tmp_path):
     )
     summary = json.loads((tmp_path / "metrics" / "summary.json").read_text())
     assert summary["explained_patches"] == 6
-    assert all(0 < found["ceiling"] < 1 for found in summary["agreement"].values())
+    assert all(0 < found["iou_within"] < 1 for found in summary["agreement"].values())
     assert (tmp_path / "plots" / "figures" / "agreement.png").stat().st_size > 10_000

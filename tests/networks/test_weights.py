@@ -23,6 +23,15 @@ def test_weights_from_a_path_are_those_of_the_file(suffix, tmp_path):
     assert torch.equal(again.backbone.classifier[6].weight, network.backbone.classifier[6].weight)
 
 
+def test_a_head_that_is_not_in_the_file_is_new_or_an_error(tmp_path):
+    save_file(torchvision.models.alexnet().state_dict(), tmp_path / "a.safetensors")
+    build_classifier("alexnet", str(tmp_path / "a.safetensors"), "native")
+    with pytest.raises(
+        ValueError, match=r"a\.safetensors has no head of one logit \(classifier\.6\), and without epochs"
+    ):
+        build_classifier("alexnet", str(tmp_path / "a.safetensors"), "native", new_head=False)
+
+
 def test_weights_that_do_not_fit_are_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="are missing; give a path"):
         build_classifier("alexnet", str(tmp_path / "none.pth"), "native")

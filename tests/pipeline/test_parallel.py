@@ -212,19 +212,26 @@ def test_a_lock_with_the_marks_of_a_merge_is_refused_in_one_sentence(run, tmp_pa
     assert run(toy).end()[::2] == (1, sentence)
 
 
-def test_networks_that_are_left_empty_are_one_sentence(run, raw, tmp_path):
+def test_recipes_that_are_left_empty_and_an_old_file_are_one_sentence(run, raw, tmp_path):
     toy = Toy(tmp_path / "repository", "a")
-    toy.write({**raw, "networks": None})
-    status, _, error = run(toy).end()
-    assert status == 1
-    assert error == "error: params.yaml: networks: input should be a valid list, found None.\n"
+    sentences = {
+        "recipes": "recipes: expected a list, each the name of a block under network, found None.\n",
+        "networks": "networks is now `recipes`, blocks of `network`, and `trainings`, their seeds and untrained; "
+        "CHANGELOG.md says how an old file is brought over.\n",
+    }
+    old = {key: value for key, value in raw.items() if key != "recipes"}
+    for key, content in {"recipes": {**raw, "recipes": None}, "networks": {**old, "networks": ["a"]}}.items():
+        toy.write(content)
+        status, _, error = run(toy).end()
+        assert status == 1
+        assert error == f"error: params.yaml: {sentences[key]}"
 
 
 def test_entries_of_stages_that_are_gone_are_dropped(run, tmp_path):
     toy = Toy(tmp_path / "toy", "a", "b")
     toy.repro()
     toy.commit()
-    toy.change("networks", value=["a"])
+    toy.change("recipes", value=["a"])
     status, printed, error = run(toy).end()
     assert status == 0, error
     assert "no longer has, dropped: 1\n" in printed

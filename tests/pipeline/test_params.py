@@ -20,25 +20,54 @@ ROOT = Path(__file__).parents[2]
         (("train", "learning_rate"), 0.1, "unknown setting"),
         (("train", "epoch"), 3, "unknown setting train.epoch; did you mean epochs?"),
         (("network", "alexnet", "architecure"), "alexnet", "did you mean architecture?"),
-        (("network", "alexnet", "architecture"), "alexnett", "unknown architecture 'alexnett'; did you mean alexnet?"),
-        (("network", "alexnet", "architecture"), "timm/resnet10tt", "timm has no model 'resnet10tt'; did you mean"),
         (
-            ("network", "alexnet", "architecture"),
-            "maxvit_t",
-            "alexnet.architecture: maxvit_t cannot take patches of 96",
+            ("network", "test_resnet", "architecture"),
+            "alexnett",
+            "unknown architecture 'alexnett'; did you mean alexnet?",
         ),
-        (("networks",), ["resnet43"], "unknown network 'resnet43' in networks; did you mean resnet34?"),
-        (("networks",), [], "networks is empty"),
-        (("networks",), ["alexnet"], "networks names only alexnet; agreement needs at least two"),
-        (("networks",), ["alexnet", "alexnet"], "networks names alexnet more than once"),
+        (
+            ("network", "test_resnet", "architecture"),
+            "timm/test_resnett",
+            "timm has no model 'test_resnett'; did you mean",
+        ),
+        (
+            ("network", "test_resnet", "architecture"),
+            "maxvit_t",
+            "test_resnet.architecture: maxvit_t cannot take patches of 96",
+        ),
+        (("recipes",), ["resnet43"], "unknown recipe 'resnet43' in recipes; did you mean resnet34?"),
+        (("recipes",), [], "recipes is empty"),
+        (("recipes",), ["test_resnet", "test_resnet"], "recipes names test_resnet more than once"),
+        (("trainings",), [], "trainings is empty"),
+        (("trainings",), [1, 1], "trainings names 1 more than once"),
+        (("trainings",), ["untrained", 1], "trainings begins with untrained; begin with a seed"),
+        (
+            ("trainings",),
+            [1, "twin"],
+            "trainings: expected a seed (1, 2, …) or untrained, untrained_2, …, found 'twin'",
+        ),
+        (
+            ("networks",),
+            ["alexnet"],
+            "networks is now `recipes`, blocks of `network`, and `trainings`, their seeds and",
+        ),
+        (
+            ("tested",),
+            ["alexnet"],
+            "tested is gone: faithfulness is of each recipe's first training and first untrained",
+        ),
+        (("seed",), 0, "seed is now `seeds`, one for each thing that is random; CHANGELOG.md says how an old file"),
+        (("network", "alexnet", "seed"), 1, "network.alexnet.seed is gone: `trainings` are the seeds of every block"),
+        (("agreement", "curve"), [0.1], "agreement.curve is now agreement.fractions; CHANGELOG.md says how"),
+        (("agreement", "sigmas"), [2, 1], "agreement.sigmas: expected numbers in increasing order, each once, found"),
         (("methods",), ["saliancy"], "unknown method 'saliancy' in methods; did you mean saliency?"),
         (("data", "source"), "sinthetic", "unknown data source 'sinthetic'; did you mean synthetic?"),
         (("device",), "gpu", "device: input should be 'auto', 'cpu' or 'cuda'"),
         (("train", "lr"), "fast", "lr"),
         (("agreement", "top_fraction"), 1.5, "agreement.top_fraction: input should be less than 1, found 1.5"),
         (("faithfulness", "steps"), 1, "faithfulness.steps: input should be greater than or equal to 2, found 1"),
-        (("tested",), ["alexnett"], "unknown network 'alexnett'; did you mean alexnet?"),
-        (("networks",), None, "networks: input should be a valid list, found None"),
+        (("recipes",), None, "recipes: input should be a valid list, found None"),
+        (("trainings",), None, "trainings: input should be a valid list, found None"),
         (("network",), None, "network: input should be a valid dictionary, found None"),
         (("network", "alexnet"), None, "network.alexnet: expected a mapping of settings, found None"),
         (("train", "lr"), float("inf"), "train.lr: input should be a finite number, found inf"),
@@ -56,7 +85,8 @@ ROOT = Path(__file__).parents[2]
             10,
             "method.lime: expected max_samples of at least samples (128), found 10.",
         ),
-        (("seed",), -1, "seed"),
+        (("seeds", "data"), -1, "seeds.data"),
+        (("seeds", "dta"), 1, "unknown setting seeds.dta; did you mean data?"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_helps(raw, path, value, sentence):
@@ -83,9 +113,10 @@ def test_a_method_without_a_block_and_a_setting_with_a_typo_are_named(raw):
 
 def test_grad_cam_of_a_map_of_one_pixel_is_refused_before_the_run(raw):
     raw["methods"].append("grad_cam")
-    with pytest.raises(ValueError, match=r"grad_cam cannot explain inception_v3_untrained.*or use saliency, "):
+    raw["recipes"].append("inception_v3")
+    with pytest.raises(ValueError, match=r"grad_cam cannot explain inception_v3.*or use saliency, "):
         check_params(raw)
-    raw["network"]["inception_v3_untrained"]["input"] = "architecture"
+    raw["network"]["inception_v3"]["input"] = "architecture"
     check_params(raw)
 
 
@@ -95,16 +126,15 @@ def test_a_missing_setting_is_named(raw):
         check_params(raw)
 
 
-def test_a_network_takes_the_shared_settings_and_lays_its_own_over_them(raw):
+def test_a_recipe_takes_the_shared_settings_and_lays_its_own_over_them(raw):
     raw["network"]["alexnet"]["lr"] = 0.5
     found = check_params(raw).network
     assert found["alexnet"].lr == 0.5
     assert found["resnet34"].lr == raw["train"]["lr"]
-    assert found["resnet34"].seed == raw["seed"]
 
 
 def test_a_small_learning_rate_written_by_dvc_is_a_number(tmp_path):
-    text = (ROOT / "params.yaml").read_text().replace("lr: 1.0e-3", "lr: 1e-05")
+    text = (ROOT / "params.yaml").read_text().replace("lr: 1.0e-2", "lr: 1e-05")
     (tmp_path / "params.yaml").write_text(text)
     assert read_params(tmp_path / "params.yaml")["train"]["lr"] == 1e-5
 
@@ -136,9 +166,21 @@ def test_a_wrong_profile_becomes_a_flag_that_dvc_refuses(text, tmp_path, capsys)
     assert b"unrecognized arguments: --profile-is-wrong" in found.stderr
 
 
-def test_a_twin_of_the_same_seed_is_refused(raw):
-    raw["seed"] = raw["network"]["resnet34_twin"]["seed"]
-    with pytest.raises(ValueError, match=r"network.resnet34 and network.resnet34_twin have the same.*give .* another"):
+def test_one_recipe_is_enough_and_one_network_is_not(raw):
+    raw["recipes"], raw["trainings"] = ["test_resnet"], [1, 2]
+    check_params(raw)
+    raw["trainings"] = [1]
+    with pytest.raises(ValueError, match="give only test_resnet-1; agreement needs at least two networks"):
+        check_params(raw)
+
+
+def test_two_recipes_that_are_the_same_are_refused(raw):
+    raw["network"]["again"] = dict(raw["network"]["test_byobnet"])
+    check_params(raw)
+    raw["recipes"].append("again")
+    with pytest.raises(
+        ValueError, match=r"network.test_byobnet and network.again have the same settings .* leave one out"
+    ):
         check_params(raw)
 
 
@@ -148,7 +190,12 @@ def test_a_precision_that_dvc_wrote_as_a_number_is_known(raw):
     assert (found.network["alexnet"].precision, found.explain.precision) == ("16", "32")
 
 
-def test_a_floor_with_weights_is_refused(raw):
-    raw["network"]["inception_v3_untrained"]["weights"] = "default"
-    with pytest.raises(ValueError, match=r"inception_v3_untrained has epochs 0.*but weights default; set .* to none"):
+@pytest.mark.parametrize("weights", ["none", "default"])
+def test_a_given_network_whose_weights_are_no_path_is_refused(raw, weights):
+    raw["network"]["test_resnet"].update(epochs=0, weights=weights)
+    with pytest.raises(
+        ValueError, match=rf"test_resnet has epochs 0, .* but weights {weights}; .* untrained to trainings"
+    ):
         check_params(raw)
+    raw["network"]["test_resnet"]["weights"] = "somebody.safetensors"
+    check_params(raw)

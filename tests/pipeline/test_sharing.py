@@ -93,13 +93,13 @@ def test_two_branches_that_added_a_network_each_are_merged_without_training_agai
         r.run("git", "checkout", "-q", "-b", f"with-{name}", "main")
         r.run("dvc", "checkout", "-q")
         raw = r.read()
-        r.write({"networks": [*raw["networks"], name], "network": raw["network"] | {name: {"lr": 1}}})
+        r.write({"recipes": [*raw["recipes"], name], "network": raw["network"] | {name: {"lr": 1}}})
         r.repro()
         assert r.ran() == [name, "report"]
         r.commit()
     said = r.run("git", "merge", "with-c", check=False)
     assert "CONFLICT (content): Merge conflict in dvc.lock" in said
-    merged = {"networks": ["a", "b", "c", "d"], "network": {name: {"lr": 1} for name in "abcd"}}
+    merged = {"recipes": ["a", "b", "c", "d"], "network": {name: {"lr": 1} for name in "abcd"}}
     r.write(merged)
     r.run("git", "checkout", "--ours", "dvc.lock", "metrics")
     r.repro()  # `dvc checkout` would fail: our lock does not know c

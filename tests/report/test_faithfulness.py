@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from deletion import FEW, SIDE, Square, Weighted, areas_of, noise, signed
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.report import faithfulness
 from pcam_agreement.report.faithfulness import count_verdicts, faithfulness_table
 
@@ -17,8 +18,8 @@ def chosen(settings):
 
 
 def table_of(areas, slides, seed=0):
-    results = {"network": {**areas, "slides": np.asarray(slides)}}
-    return faithfulness_table("lime", results, ["network"], 400, seed).iloc[0]
+    tested = [(Network("network", "1", "alexnet"), {**areas, "slides": np.asarray(slides)})]
+    return faithfulness_table("lime", tested, 400, seed).iloc[0]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -106,7 +107,9 @@ def test_untrained_networks_stand_beside_and_are_not_counted():
     lost |= dict.fromkeys(("deletion_rolled", "insertion_rolled"), np.full((4, 2), 2.0)) | {"slides": np.arange(4)}
     won = {**lost, "deletion": np.full(4, 3.0), "insertion": np.full(4, 3.0)}
     none = {**lost, "slides": np.zeros(4)}
-    results = {"a": won, "b": lost, "c": none, "untrained": lost}
-    table = faithfulness_table("lime", results, ["a", "b", "c"], 100, 0)
-    assert table["verdict"].tolist() == ["informative", "uninformative", "undefined", "uninformative"]
-    assert count_verdicts(table) == {"lime": {"networks": 3, "uninformative": 1, "undefined": 1}}
+    areas = {"a-1": won, "b-1": lost, "c-1": none, "a-untrained": lost, "b-untrained": won}
+    tested = [(Network(*name.split("-"), "alexnet"), values) for name, values in areas.items()]
+    table = faithfulness_table("lime", tested, 100, 0)
+    assert table["verdict"].tolist() == ["informative", "uninformative", "undefined", "uninformative", "informative"]
+    counts = {"networks": 3, "uninformative": 1, "undefined": 1, "untrained": 2, "untrained_informative": 1}
+    assert count_verdicts(table) == {"lime": counts}

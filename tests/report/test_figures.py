@@ -3,97 +3,86 @@
 import errno
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
-import made_up
-from conftest import METHODS, recipe
-from pcam_agreement.agreement.pairs import similar_order
-from pcam_agreement.report.figures import pairs, panels, patches, trends
+from pcam_agreement.networks.recipes import Network
+from pcam_agreement.report import gaps
+from pcam_agreement.report.figures import catalogue, pairs, panels, patches, shares, trends
+from pcam_agreement.report.shares import Of
+from report_runs import run  # noqa: F401  fixture
 
-RUNS = {
-    "five": ("resnet34", "densenet121", "alexnet", "resnet34_twin", "inception_v3_untrained"),
-    "twins only": ("resnet34", "resnet34_twin"),
-    "no floor": ("resnet34", "densenet121"),
-}
-
-
-TITLES = {name: name for name in METHODS}
-
-
-def figures(run, chance=1 / 7):
-    tables = run.tables
-    order = similar_order(tables["agreement"], list(run.networks))
-    return {
-        "agreement": pairs.agreement_matrices(tables["agreement"], order, 0.25, chance, TITLES),
-        "intervals": pairs.agreement_intervals(tables["agreement"], chance, TITLES),
-        "normalised": pairs.normalised_intervals(tables["agreement"], TITLES),
-        "curve": trends.curves(tables["curve"], TITLES),
-        "strata": trends.strata_means(tables["strata"], TITLES),
-        "gaps": trends.performance_gaps(tables["gaps"], run.tests, TITLES),
-        "localisation": patches.localisation_bars(tables["localisation"], TITLES),
-    }
+TITLES = {"saliency": "Saliency", "lime": "LIME"}
+NAMES = ("shares", "reliability", "recipes", "agreement", "curve", "strata", "faithfulness", "localisation", "gaps")
 
 
 def words(figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
-def test_all_figures_are_drawn_of_any_run(settings, tmp_path, name):
-    run = made_up.make({network: recipe(settings, network) for network in RUNS[name]})
-    for title, figure in figures(run).items():
-        panels.save(figure, tmp_path / f"{title}.png", dpi=50)
-        assert np.ptp(np.asarray(Image.open(tmp_path / f"{title}.png").convert("L"))) > 100
+def inside(figure, path) -> bool:
+    """Whether titles, legends and the names at the axes lie inside the picture."""
+    panels.save(figure, path, dpi=100)
+    texts = [figure._suptitle, *figure.legends]
+    for axis in figure.axes:
+        texts.append(axis.title)
+        for side, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
+            ticks = zip(side.get_ticklocs(), side.get_ticklabels(), strict=False)  # none where they are hidden
+            texts += [label for place, label in ticks if low <= place <= high and label.get_text()]
+    boxes = [text.get_window_extent() for text in texts if text and text.get_visible()]
+    across, up = figure.bbox.x1, figure.bbox.y1
+    return all(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= across + 1 and box.y1 <= up + 1 for box in boxes)
+
+
+def test_titles_legends_and_names_lie_inside_the_picture(run, tmp_path):  # noqa: F811
+    tables = {name: run.table(name) for name in NAMES if name != "gaps"} | {"gaps": pd.DataFrame()}
+    order = [Network(recipe, str(training), "") for training in (1, 2, 3) for recipe in run.raw["recipes"]]
+    order += [Network(recipe, "untrained", "") for recipe in run.raw["recipes"]]
+    drawn = catalogue.figures(tables, {}, order, Of(2.0, 0.25), TITLES, "recipe")
+    assert set(drawn) == {*NAMES, "scale"} - {"gaps"}
+    for name, figure in drawn.items():
+        assert inside(figure, tmp_path / f"{name}.png"), name
+        assert "nan" not in " ".join(words(figure)), name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
-def test_titles_and_legends_lie_inside_the_picture(settings, tmp_path, name):
-    run = made_up.make({network: recipe(settings, network) for network in RUNS[name]})
-    for title, figure in figures(run).items():
-        panels.save(figure, tmp_path / f"{title}.png", dpi=100)
-        texts = [figure._suptitle, *figure.legends, *(axis.title for axis in figure.axes)]
-        for box in (text.get_window_extent() for text in texts if text):
-            assert min(box.x0, box.y0) >= 0, title
-            assert box.x1 <= figure.bbox.x1, title
-            assert box.y1 <= figure.bbox.y1, title
+def test_the_matrix_holds_any_number_of_networks(tmp_path):
+    networks = [Network(f"a_longer_name_{row // 4}", str(row % 4), "") for row in range(32)]
+    rows = [(a.name, b.name, 0.5) for place, a in enumerate(networks) for b in networks[place + 1 :]]
+    table = pd.DataFrame(rows, columns=["network_a", "network_b", "correlation"]).assign(method="lime")
+    assert inside(pairs.correlations(table, networks, {"lime": "LIME"}, "recipe"), tmp_path / "matrix.png")
 
 
-def test_masks_of_different_areas_are_drawn_without_chance(settings, tmp_path):
-    run = made_up.make({name: recipe(settings, name) for name in RUNS["five"]})
-    run.tables["curve"][["kappa", "chance"]] = np.nan
-    for title, figure in figures(run, np.nan).items():
-        panels.save(figure, tmp_path / f"{title}.png", dpi=50)
-        assert "nan" not in " ".join(words(figure))
-    assert "random masks" not in " ".join(words(figures(run, np.nan)["agreement"]))
+def test_a_share_below_0_is_printed_and_has_no_width():
+    values = {"common": 0.35, "input": np.nan, "learned": np.nan, "recipe": -0.06, "training": 0.71, "noise": np.nan}
+    table = pd.DataFrame(
+        [
+            {"method": "lime", "share": name, "value": value, "low": value - 0.1, "high": value + 0.1, "reason": ""}
+            for name, value in values.items()
+        ]
+    )
+    figure = shares.bars(table, TITLES, "architecture")
+    assert {"35 %", "-6 %", "71 %", "-16 to 4"} <= set(words(figure))
+    assert sorted(round(bar.get_width(), 6) for bar in figure.axes[0].patches) == [0, 0.35, 0.71]
 
 
-def test_a_cell_says_iou_interval_and_null(settings):
-    run = made_up.make({name: recipe(settings, name) for name in RUNS["five"]}, ("lime",))
-    said = words(figures(run)["agreement"])
-    for pair in run.tables["agreement"].itertuples():
-        assert f"{pair.iou:.2f}" in said
-        assert f"{pair.iou_low:.2f}–{pair.iou_high:.2f}\nnull {pair.null:.2f}" in said
-
-
-def test_an_undefined_pair_says_why(settings):
-    run = made_up.make({name: recipe(settings, name) for name in RUNS["five"]}, ("lime",))
-    said = words(figures(run)["normalised"])
-    assert "densenet121 ~ alexnet" in said
-    assert said.count("undefined: neither network was trained twice") == 1
-
-
-def test_networks_that_agree_stand_beside_each_other(settings):
-    names = list(RUNS["five"])
-    run = made_up.make({name: recipe(settings, name) for name in names})
-    order = similar_order(run.tables["agreement"], names)
-    assert sorted(order) == sorted(names)
-    assert abs(order.index("resnet34") - order.index("resnet34_twin")) == 1
-    assert order.index("inception_v3_untrained") in (0, 4)
+def test_gaps_are_drawn_with_their_test():
+    letters = "abcde"
+    table = pd.DataFrame(
+        [
+            ("lime", a, b, 0.01 * (i + j), 0.9 - 0.1 * j, 0.5, 1.0)
+            for i, a in enumerate(letters)
+            for j, b in enumerate(letters)
+            if i < j
+        ],
+        columns=["method", "architecture_a", "architecture_b", "auroc_gap", "agreement", "low", "high"],
+    )
+    test = gaps.gap_test(table, 0)
+    said = words(trends.performance_gaps(table, {"lime": test}, TITLES))
+    assert f"LIME\n5 architectures: rho {test['rho']:.2f}, p {test['p']:.2f}" in said
+    assert "a ~ b" in said
 
 
 def test_the_gallery_is_small_on_disk_and_the_same_again(tmp_path):
@@ -113,8 +102,7 @@ def test_the_gallery_is_small_on_disk_and_the_same_again(tmp_path):
 
 def test_a_figure_that_does_not_fit_on_the_disk_is_named_and_leaves_nothing(tmp_path):
     class TooLarge(Figure):
-        def savefig(self, path, **_: object) -> None:
-            path.write_bytes(b"its beginning")
+        def draw(self, renderer) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError) as error:

@@ -1,222 +1,149 @@
-"""The summary: every number of it is counted again, slowly and independently."""
+"""The summary: its numbers are counted again from the heatmap files, slowly and independently."""
 
-from itertools import combinations, permutations
+from itertools import combinations, product
 from statistics import mean
 
+import h5py
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.stats import norm, spearmanr, t
+from scipy.ndimage import gaussian_filter
 
-import made_up
-from conftest import METHODS, recipe
-from pcam_agreement.data import audit
-from pcam_agreement.report.faithfulness import count_verdicts
-from pcam_agreement.report.summary import as_text, summary
+from pcam_agreement.data.pcam import read_split
+from pcam_agreement.report.summary import as_text
+from report_runs import made, run  # noqa: F401  fixtures
 
-TWINS = {"resnet34": "resnet34_twin", "resnet34_twin": "resnet34", "alexnet": "alexnet_twin", "alexnet_twin": "alexnet"}
+K = 2304  # pixels, a quarter
 
 
-def run_of(settings, *more):
-    alexnet_twin = {**recipe(settings, "alexnet"), **{"seed": 1}}
-    names = ("resnet34", "densenet121", "alexnet", "resnet34_twin", *more, "resnet34_untrained")
-    return made_up.make({name: alexnet_twin if name == "alexnet_twin" else recipe(settings, name) for name in names})
+def slow_mask(heatmap: np.ndarray) -> np.ndarray:
+    """The highest quarter of the pixels, pixel by pixel; those that tie at the end share."""
+    values = heatmap.ravel()
+    if values.max() == values.min():
+        return np.full(values.shape, 0.25)
+    last = sorted(values)[-K]
+    above, tied = values > last, values == last
+    return above + tied * (K - above.sum()) / tied.sum()
 
 
-def summary_of(run):
-    chance = made_up.FRACTION / (2 - made_up.FRACTION)
-    faithful = count_verdicts(run.tables["faithfulness"])
-    agreement, heatmaps, data = run.tables["agreement"], run.tables["heatmaps"], audit.totals(made_up.CONTENTS)
-    return summary(run.found, agreement, heatmaps, run.estimates, run.tests, faithful, chance, data)
+def slow_overlap(first: list, second: list, labels, slides) -> float:
+    """C of two networks' masks: same patches less different patches of a label and of other slides."""
+    total = 0.0
+    for label in set(labels):
+        rows = [p for p, its in enumerate(labels) if its == label]
+        same = mean(float(first[p] @ second[p]) for p in rows)
+        others = mean(float(first[p] @ second[q]) for p, q in product(rows, rows) if slides[p] != slides[q])
+        total += len(rows) / len(labels) * (same - others) / K
+    return total
 
 
-@pytest.mark.parametrize(
-    "more", [("alexnet_twin",), ("vgg11", "resnet50")], ids=["twins for all", "more architectures"]
-)
-def test_every_number_is_that_of_a_slow_count(settings, more):
-    run = run_of(settings, *more)
-    said, counted = flat(summary_of(run)), flat(slow_summary(run))
-    assert set(said) == set(counted), "a number of the summary that is not counted here, or the reverse"
-    for key, value in counted.items():
-        assert said[key] == pytest.approx(value, abs=1e-4), key
-    measures = {said[f"auroc_gap.{method}.measure"] for method in run.results}
-    assert measures == {"normalised" if more == ("alexnet_twin",) else "excess"}
+def slow_iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.minimum(a, b).sum() / np.maximum(a, b).sum())
 
 
-def flat(tree: dict, prefix: str = "") -> dict:
-    found = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["saliency", "lime"])
+def test_every_number_of_a_method_is_that_of_a_slow_count(run, method):  # noqa: F811
+    recipes, trainings = run.raw["recipes"], ["1", "2", "3"]
+    split = read_split(run.folder / "data" / "patches", "test")
+    masks, sharp, repeated, constant = {}, {}, {}, {}
+    for name in product(recipes, [*trainings, "untrained"]):
+        with h5py.File(run.folder / "data" / "heatmaps" / method / name[0] / f"{name[1]}.h5") as file:
+            heatmaps, again = (file[key][...].astype(np.float32) for key in ("heatmaps", "repeated"))
+            index, constant[name] = file["index"][...], file["constant"][...]
+        masks[name] = [slow_mask(gaussian_filter(heatmap, 2)) for heatmap in heatmaps]
+        repeated[name] = [slow_mask(gaussian_filter(heatmap, 2)) for heatmap in again]
+        sharp[name] = [slow_mask(heatmap) for heatmap in heatmaps]
+    labels, slides = split.labels[index].tolist(), split.meta["wsi"].to_numpy()[index].tolist()
 
+    def c(a, b):
+        return slow_overlap(masks[a], masks[b], labels, slides)
 
-def kind(a: str, b: str) -> str:
-    if "untrained" in a + b:
-        return "floor"
-    return "ceiling" if TWINS.get(a) == b else "trained"
-
-
-def slow_summary(run) -> dict:
-    """Loops over patches, pairs and draws; knows the inputs of the report, and nothing of its code."""
-    names, n = list(run.networks), len(run.labels)
-    pairs = list(combinations(names, 2))
-    aurocs = {name: slow_auroc(run.logits[name], run.labels) for name in names}
-    agreement, gaps = {}, {}
-    for method, results in run.results.items():
-        slides = [int(slide) for slide in results["slides"]]
-        count = len(set(slides))
-        draws = np.random.default_rng(made_up.SEED).multinomial(count, [1 / count] * count, made_up.REPLICATES)
-
-        values = {
-            "iou": results["iou"],
-            "null": results["null_iou"],
-            "part": [slow_parts(own, results["labels"], results["slides"]) for own in results["null_iou"]],
-        }
-
-        def means(key, times, values=values, slides=slides):
-            return {pair: slow_mean(values[key][row], slides, times) for row, pair in enumerate(pairs)}
-
-        iou, null = means("iou", [1] * count), means("null", [1] * count)
-        iou_draws, null_draws = [means("iou", times) for times in draws], [means("part", times) for times in draws]
-        trained = [pair for pair in pairs if kind(*pair) == "trained"]
-        a, a_draws = {}, {}
-        for pair in trained:
-            twins = [tuple(sorted((name, TWINS[name]), key=names.index)) for name in pair if TWINS.get(name) in names]
-            if twins:
-                ceiling = [mean(one[twin] for twin in twins) for one in [iou, *iou_draws]]
-                room = [top - low[pair] for top, low in zip(ceiling, [null, *null_draws], strict=True)]
-                if slow_interval(room[1:], count)[0] > 0:
-                    a[pair] = (iou[pair] - null[pair]) / room[0]
-                    above = [one[pair] - low[pair] for one, low in zip(iou_draws, null_draws, strict=True)]
-                    a_draws[pair] = [up / own for up, own in zip(above, room[1:], strict=True)]
-        dices = {pair: [2 * j / (1 + j) for j in results["iou"][row] if j == j] for row, pair in enumerate(pairs)}
-        kappas = {pair: mean((d - 0.25) / 0.75 for d in own) for pair, own in dices.items()}
-        iou_low, iou_high = slow_interval([mean(one[pair] for pair in trained) for one in iou_draws], count)
-        a_low, a_high = slow_interval([mean(own) for own in zip(*a_draws.values(), strict=True)], count)
-        agreement[method] = {
-            "iou": mean(iou[pair] for pair in trained),
-            "iou_low": iou_low,
-            "iou_high": iou_high,
-            "kappa": mean(kappas[pair] for pair in trained),
-            "chance": 0.25 / 1.75,
-            "null": mean(null[pair] for pair in trained),
-            "floor": mean(iou[pair] for pair in pairs if kind(*pair) == "floor"),
-            "ceiling": mean(iou[pair] for pair in pairs if kind(*pair) == "ceiling"),
-            "repeat_agreement": slow_self(results["repeat_iou"], names),
-            "normalised": mean(a.values()),
-            "normalised_low": a_low,
-            "normalised_high": a_high,
-            "constant": sum(map(sum, results["constant"].tolist())),
-            "unconverged": sum(map(sum, results["unconverged"].tolist())),
-        }
-        whole = len(a) == len(trained)
-        each = {pair: a[pair] if whole else iou[pair] - null[pair] for pair in trained}
-        gaps[method] = {"measure": "normalised" if whole else "excess", **slow_mantel(each, aurocs)}
-    return {
-        "explained_patches": n,
-        "explained_slides": count,
-        "auroc": aurocs,
-        "accuracy": {
-            name: mean(float((z > 0) == (y == 1)) for z, y in zip(run.logits[name], run.labels, strict=True))
-            for name in names
-        },
-        "agreement": agreement,
-        "auroc_gap": gaps,
-        "faithfulness": {method: slow_verdicts(run.tables["faithfulness"], method) for method in run.results},
-        "data": {
-            "label_differs_from_meta": 5 + 0 + 2,
-            "repeated_patches": 40 + 3 + 1,
-            "patches_in_two_splits": 6 + 3,
-            "slides_in_two_splits": 2,
-        },
+    own = {a: [(a, training) for training in trainings] for a in recipes}
+    itself = mean(c(i, i) for a in recipes for i in own[a])
+    within = {a: mean(c(i, j) for i, j in combinations(own[a], 2)) for a in recipes}
+    between = {(a, b): mean(c(i, j) for i in own[a] for j in own[b]) for a, b in combinations(recipes, 2)}
+    common, rho = mean(between.values()) / itself, mean(within.values()) / itself
+    expected = {
+        "common": common,
+        "recipe": rho - common,
+        "R": sum(between.values()) / sum((within[a] * within[b]) ** 0.5 for a, b in between),
+        "trainings_needed": 4 * (1 / rho - 1),
     }
+    expected["noise"] = None
+    if method == "lime":
+        count = len(repeated[recipes[0], "1"])
+        part = labels[:count], slides[:count]
+        firsts = {i: masks[i][:count] for a in recipes for i in own[a]}
+        on_both = mean(slow_overlap(first, first, *part) for first in firsts.values())
+        across = mean(slow_overlap(first, repeated[i], *part) for i, first in firsts.items())
+        expected["noise"] = (on_both - across) / on_both
+    expected["training"] = 1 - rho - (expected["noise"] or 0)
+    for kind, pairs in (
+        ("between", [(i, j) for a, b in between for i in own[a] for j in own[b]]),
+        ("within", [pair for a in recipes for pair in combinations(own[a], 2)]),
+    ):
+        means = [slow_pair(sharp, constant, labels, slides, *pair) for pair in pairs]
+        expected |= {f"iou_{kind}": mean(iou for iou, _ in means), f"null_{kind}": mean(null for _, null in means)}
+    said = run.summary["agreement"][method]
+    for key, value in expected.items():
+        assert said[key] == (None if value is None else pytest.approx(value, abs=2e-4)), key
+    if said["input"] is not None:
+        assert said["input"] + said["learned"] == pytest.approx(said["common"], abs=2e-4)
+        untrained = {a: (a, "untrained") for a in recipes}
+        floor = mean(c(untrained[a], untrained[b]) for a, b in between)
+        seen = {a: mean(c(i, untrained[b]) for i in own[a] for b in recipes if b != a) for a in recipes}
+        assert said["input"] == pytest.approx(mean(seen[a] * seen[b] / floor for a, b in between) / itself, abs=2e-4)
+    assert (said["constant"], said["unconverged"]) == (1, 48)
 
 
-def slow_self(ious, names) -> float | None:
-    means = [
-        mean(value for value in own if value == value)
-        for name, own in zip(names, ious, strict=True)
-        if "untrained" not in name and any(value == value for value in own)
-    ]
-    return mean(means) if means else None
+def slow_pair(sharp, constant, labels, slides, i, j) -> tuple[float, float]:
+    """The mean IoU on patches of which neither heatmap is constant, and on different patches of other slides."""
+    rows = [p for p in range(len(labels)) if not constant[i][p] and not constant[j][p]]
+    nulls = []
+    for p in rows:
+        directed = []
+        for a, b in ((i, j), (j, i)):
+            others = [
+                q
+                for q in range(len(labels))
+                if labels[q] == labels[p] and slides[q] != slides[p] and not constant[b][q]
+            ]
+            directed.append(mean(slow_iou(sharp[a][p], sharp[b][q]) for q in others))
+        nulls.append(mean(directed))
+    return mean(slow_iou(sharp[i][p], sharp[j][p]) for p in rows), mean(nulls)
 
 
-def slow_verdicts(table, method) -> dict:
-    verdicts = [
-        row.verdict for row in table.itertuples() if row.method == method and not row.network.endswith("_untrained")
-    ]
-    bad = {name: verdicts.count(name) for name in ("uninformative", "undefined")}
-    return {"networks": len(verdicts), **bad}
+def test_the_summary_has_few_keys_and_those_of_the_run(run):  # noqa: F811
+    summary = run.summary
+    assert (summary["explained_patches"], summary["explained_slides"]) == (20, 6)
+    assert set(summary["auroc"]) == {f"{a}-{t}" for a in run.raw["recipes"] for t in run.raw["trainings"]}
+    assert summary["auroc_gap"] == {}
+    assert summary["data"]["patches_in_two_splits"] == 9
+    assert summary["faithfulness"]["lime"]["networks"] == summary["faithfulness"]["lime"]["untrained"] == 3
+    assert len(summary["agreement"]["lime"]) == 30
 
 
-def slow_parts(null, labels, slides) -> list[float]:
-    """A patch is in the mean null as the first of two and as the second; the others are of one slide less."""
-    found = []
-    for own, label in zip(null, labels, strict=True):
-        alike = mean([other for other, its in zip(null, labels, strict=True) if its == label and other == other])
-        count = len({slide for slide, its in zip(slides, labels, strict=True) if its == label})
-        found.append(alike + 2 * (count - 1) / (count - 2) * (own - alike) if own == own else own)
-    return found
-
-
-def slow_mean(values, slides, times) -> float:
-    """The mean of the values that are there, each as often as its slide was drawn."""
-    drawn = [value for value, slide in zip(values, slides, strict=True) if value == value for _ in range(times[slide])]
-    return sum(drawn) / len(drawn)
-
-
-def slow_interval(draws, slides) -> tuple[float, float]:
-    """Percentiles, their distance from the median stretched by Student's t and the bias of so few slides' variance."""
-    low, middle, high = (float(np.quantile(draws, level)) for level in (0.025, 0.5, 0.975))
-    stretch = t.ppf(0.975, slides - 1) / norm.ppf(0.975) * (slides / (slides - 1)) ** 0.5
-    return middle + stretch * (low - middle), middle + stretch * (high - middle)
-
-
-def slow_auroc(logits, labels) -> float:
-    return mean((a > b) + (a == b) / 2 for a in logits[labels == 1] for b in logits[labels == 0])
-
-
-def slow_mantel(agreement, aurocs) -> dict:
-    """All orders of the architectures; twins of one are one."""
-
-    def own(name):
-        return name.removesuffix("_twin")
-
-    names = sorted({own(name) for pair in agreement for name in pair})
-    pairs = list(combinations(names, 2))
-    gap, shared = {}, {}
-    for a, b in pairs:
-        both = [pair for pair in agreement if {own(pair[0]), own(pair[1])} == {a, b}]
-        gap[frozenset((a, b))] = round(mean(abs(aurocs[x] - aurocs[y]) for x, y in both), 12)
-        shared[frozenset((a, b))] = mean(agreement[pair] for pair in both)
-    rhos = []
-    for order in permutations(names):
-        other = dict(zip(names, order, strict=True))
-        values = [shared[frozenset((other[a], other[b]))] for a, b in pairs]
-        rhos.append(spearmanr([gap[frozenset(pair)] for pair in pairs], values).statistic)
-    sizes = np.abs(rhos)
-    critical = [size for size in sorted(sizes) if np.mean(sizes >= size - 1e-9) <= 0.05]
-    return {
-        "architectures": len(names),
-        "rho": rhos[0],
-        "p": float(np.mean(sizes >= sizes[0] - 1e-9)),
-        "critical_rho": critical[0] if critical else None,
-    }
-
-
-def test_the_table_of_all_methods_fits_a_terminal(settings):
-    run = made_up.make({name: recipe(settings, name) for name in ("resnet34", "resnet34_twin", "densenet121")}, METHODS)
-    text = as_text(summary_of(run), run.tables["agreement"])
+def test_the_tables_for_a_terminal_fit_it_and_have_the_shares_and_the_course_projects_tables(run):  # noqa: F811
+    pairs = run.table("agreement")
+    text = as_text(run.summary, pairs)
     assert max(map(len, text.splitlines())) <= 80
-    assert text.count("resnet34 ~ resnet34_twin") > 1  # several blocks
-    ious = run.tables["agreement"].set_index(["method", "kind"])["iou"]
-    shown = [cell for line in text.splitlines() if line.startswith("ceiling") for cell in line.split()[4:]]
-    assert shown == [f"{ious[method, 'ceiling']:.3f}" for method in METHODS]
+    lines = {line[:32].strip(): line[32:].split() for line in reversed(text.splitlines())}
+    numbers = run.summary["agreement"]
+    assert lines["common to all recipes"] == [f"{numbers[method]['common']:.2f}" for method in run.raw["methods"]]
+    a, b = run.raw["recipes"][:2]
+    for kind, name in (("between", f"{a} ~ {b}"), ("within", f"{a} (own trainings)")):
+        rows = pairs[
+            (pairs["kind"] == kind) & (pairs["recipe_a"] == a) & (pairs["recipe_b"] == (b if kind == "between" else a))
+        ]
+        means = rows.groupby("method")["iou"].mean()
+        assert lines[name] == [f"{means[method]:.3f}" for method in run.raw["methods"]]
+    assert "mean weighted IoU" in text
 
 
-def test_what_is_undefined_is_none(settings):
-    run = made_up.make({name: recipe(settings, name) for name in ("resnet34", "resnet34_untrained")}, slides=1)
-    found = summary_of(run)["agreement"]["lime"]
-    assert found["iou"] is found["iou_low"] is found["ceiling"] is found["normalised"] is None
-    assert found["floor"] == pytest.approx(run.tables["agreement"].set_index("method")["iou"]["lime"], abs=1e-4)
-    assert isinstance(as_text(summary_of(run), pd.DataFrame(run.tables["agreement"])), str)
+@pytest.mark.slow
+def test_what_is_undefined_is_none(made):  # noqa: F811
+    report = made(trainings=(1,), recipes=("test_resnet", "alexnet"))
+    numbers = report.summary["agreement"]["saliency"]
+    assert numbers["R"] is numbers["common"] is numbers["trainings_needed"] is numbers["iou_within"] is None
+    assert numbers["iou_between"] > numbers["null_between"]
+    assert "test_resnet ~ alexnet" in as_text(report.summary, report.table("agreement"))

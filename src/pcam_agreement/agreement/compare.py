@@ -47,7 +47,7 @@ def compare(
     fraction, ties = settings.top_fraction, settings.ties
 
     def work(heatmaps: np.ndarray, rows: np.ndarray) -> Arrays:
-        results = measure(heatmaps, constant[:, rows], fraction, ties, settings.curve)
+        results = measure(heatmaps, constant[:, rows], fraction, ties, settings.fractions)
         for group in groups(labels[rows], slides[rows]):
             of_group, group_rows = heatmaps[:, group], rows[group]
             masks = np.stack([_masks(maps, fraction, ties) for maps in of_group])
@@ -63,7 +63,7 @@ def compare(
         "slides": slides,
         "constant": constant,
         "pairs": np.array(list(combinations(range(len(sets)), 2)), np.int64).reshape(-1, 2),
-        "curve": np.array(settings.curve),
+        "curve": np.array(settings.fractions),
     }
 
 

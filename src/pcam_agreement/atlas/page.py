@@ -5,13 +5,14 @@ the page with its data.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shutil import copy
 
 import numpy as np
 
-FORMAT = 2  # of a run's files; the page can only show runs of its own format
+FORMAT = 3  # of a run's files; the page can only show runs of its own format
 ASSETS = Path(__file__).with_name("assets")
 
 
@@ -50,16 +51,15 @@ def write_page(folder: Path, runs: Mapping[str, str], differences: Sequence[tupl
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((ASSETS / "index.html.jinja").read_text())
-    markdown = MarkdownIt()
-    shown = [
-        {
-            "folder": name_on_disk,
-            "name": name,
-            "answer": Markup(markdown.render((folder / name_on_disk / "answer.md").read_text())),
-            "synthetic": read_run(folder / name_on_disk)["synthetic"],
-        }
-        for name_on_disk, name in runs.items()
-    ]
+    shown = []
+    for name_on_disk, name in runs.items():
+        html = MarkdownIt().render((folder / name_on_disk / "answer.md").read_text())
+        for of_the_page in (r"<h1>.*?</h1>", r"<p><img.*?></p>", r"<p><strong>The tissue is synthetic</strong>.*?</p>"):
+            html = re.sub(of_the_page, "", html, count=1, flags=re.DOTALL)
+        answer, *more = html.split("<h2>")
+        folded = [[Markup(text) for text in part.split("</h2>")] for part in more]
+        written = {"answer": Markup(answer), "more": folded, "synthetic": read_run(folder / name_on_disk)["synthetic"]}
+        shown.append({"folder": name_on_disk, "name": name, **written})
     (folder / "index.html").write_text(template.render(runs=shown, differences=differences))
     for path in sorted(ASSETS.iterdir()):
         if path.suffix != ".jinja":

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pcam_agreement.attribution.common.score import make_score
-from pcam_agreement.attribution.common.seeds import patch_seed
 from pcam_agreement.attribution.common.settings import Explanation, Method, Surrogate
 from pcam_agreement.attribution.common.superpixels import kept_superpixels, superpixels_of_all
+from pcam_agreement.core.seeds import seed_of
 from pcam_agreement.heatmaps.file import write_chunk
 from pcam_agreement.heatmaps.masks import normalise, reduce
 from pcam_agreement.inference.batch import Batch
@@ -50,6 +50,8 @@ class Explainer:
     ) -> list[Path]:
         """Explain the patches of this index and leave the heatmaps in `folder`, one file a chunk.
 
+        seed: another one for every network, so that the perturbation samples of two of them are independent: shared
+        ones would make the noise of a method look like agreement.
         Behind them come the first `explanation.repeat` patches again with other perturbation samples, if the method is
         stochastic. Of several processes each takes its share of the chunks. A chunk that is there already is not
         computed again, so that a killed run goes on where it stopped. Superpixels are kept in the folder `shared` for
@@ -77,7 +79,7 @@ class Explainer:
             for number, (path, chunk) in enumerate(tqdm(todo, self.method.TITLE, unit="chunk", disable=quiet)):
                 superpixels, coming = coming.result(), ahead.submit(segment, number + 1)
                 chosen = np.array([patch for patch, _ in chunk])
-                seeds = [patch_seed(seed, patch, repeat) for patch, repeat in chunk]
+                seeds = [seed_of(seed, patch, repeat) for patch, repeat in chunk]
                 arrays = self.heatmaps(to_device(patches[chosen], process.device), seeds, superpixels)
                 write_chunk(path, {"index": chosen, **arrays})
         return paths

@@ -88,6 +88,12 @@ def write_json(path: Path, content: dict) -> None:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def write_empty(path: Path) -> None:
+    """A file of no bytes, which stands for what there is not."""
+    with atomic_file(path) as partial:
+        partial.touch()
+
+
 def read_json(path: Path) -> dict:
     return json.loads(existing(path).read_text())
 

@@ -70,20 +70,20 @@ def to_float(patches: Tensor) -> Tensor:
     return patches.permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def build_classifier(architecture: str, weights: str, input_size: str) -> Classifier:
-    """A classifier with a new one-logit head.
+def build_classifier(architecture: str, weights: str, input_size: str, new_head: bool = True) -> Classifier:
+    """A classifier with one logit.
 
     architecture: a classifier of torchvision, or timm/<name>[.<weights>]. weights: default (the library's published
     ones, downloaded once), none, or the path of a state dict of this architecture (.safetensors or .pth), whose head
     is taken where it has one output. input_size: native (96) or architecture (patches are resized inside the
-    network). Random numbers come from torch's global generator.
+    network). new_head: the head may keep its random weights. Random numbers come from torch's global generator.
 
     Raises ValueError for an unknown architecture, for one that cannot take this size, and for weights that do not fit.
     """
     classifier = _build(architecture, weights == "default", input_size)
     run_blank_patch(classifier)
     if weights not in ("default", "none"):
-        load_weights(classifier.backbone, classifier.head, architecture, Path(weights))
+        load_weights(classifier.backbone, classifier.head, architecture, Path(weights), new_head)
     return classifier
 
 

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
-def load_weights(backbone: nn.Module, head: str, architecture: str, path: Path) -> None:
-    """Load a state dict (.safetensors or .pth) into a backbone; a head of another shape keeps its random weights.
+def load_weights(backbone: nn.Module, head: str, architecture: str, path: Path, new_head: bool = True) -> None:
+    """Load a state dict (.safetensors or .pth) into a backbone.
+
+    new_head: a head that is missing or of another shape keeps its random weights; else it is an error.
 
     Raises ValueError where the file is missing, holds more than tensors or does not fit the architecture.
     """
@@ -29,6 +31,8 @@ def load_weights(backbone: nn.Module, head: str, architecture: str, path: Path) 
         if removed or other_head:
             del state[name]
     kept = {name: tensor for name, tensor in expected.items() if name.startswith(f"{head}.") and name not in state}
+    if kept and not new_head:
+        raise ValueError(f"{path} has no head of one logit ({head}), and without epochs none is trained; add it.")
     try:
         load_state(backbone, {**state, **kept})
     except RuntimeError as error:

@@ -16,23 +16,24 @@ from pcam_agreement.core.files import atomic_folder, read_arrays, read_json, rea
 from pcam_agreement.core.settings import read_params, section
 from pcam_agreement.data.pcam import CONTENTS, read_split
 from pcam_agreement.heatmaps.file import Heatmaps, open_heatmaps
-from pcam_agreement.networks.recipes import recipes
+from pcam_agreement.networks.recipes import networks
 
-TABLES = ("agreement", "faithfulness", "gaps", "heatmaps", "scores")
+TABLES = ("agreement", "faithfulness", "gaps", "heatmaps", "recipes", "reliability", "shares")
 
 
 def main(args: Namespace) -> None:
     raw = read_params(args.params)
     # The networks of the parameters, never the files of a folder: those of dropped networks may still lie there.
-    networks = recipes(raw, section(raw, "networks", list[str]))
+    of_run = networks(raw)
     sets = {
-        method: [open_heatmaps(args.data / "heatmaps" / method / f"{name}.h5") for name in networks]
+        method: [open_heatmaps(network.path(args.data / "heatmaps" / method, ".h5")) for network in of_run]
         for method in section(raw, "methods", list[str])
     }
     methods = {name: maps[0].method for name, maps in sets.items()}
-    run = contents.Run(networks, methods, section(raw, "agreement", Agreement))
+    run = contents.Run(of_run, methods, section(raw, "agreement", Agreement))
     written = {name: read_text_table(args.plots / f"{name}.csv") for name in TABLES}
-    thresholds = written["scores"].set_index("network")["threshold"].astype(float)[list(networks)].to_numpy()
+    scores = read_text_table(args.plots / "scores.csv").set_index("network")
+    thresholds = scores["threshold"].astype(float)[[network.name for network in of_run]].to_numpy()
     explained = _explained(run, sets, thresholds, args.data, section(raw, "atlas", Atlas).patches)
     count = len(next(iter(sets.values()))[0].index)
     synthetic = read_json(args.data / "patches" / CONTENTS)["synthetic"]
@@ -47,7 +48,7 @@ def _explained(
     run: contents.Run, sets: dict[str, list[Heatmaps]], thresholds: np.ndarray, data: Path, most: int
 ) -> contents.Explained:
     """Results of the other stages for the patches that the atlas shows."""
-    names = list(run.networks)
+    names = [network.name for network in run.networks]
     index = next(iter(sets.values()))[0].index
     rows = contents.shown_rows(len(index), most)
     results = {}
@@ -61,14 +62,14 @@ def _explained(
         names_of_arrays = ("iou", "labels", "constant", "nonfinite", "unconverged")
         results[method] = {name: arrays[name][..., rows] for name in names_of_arrays}
     split = read_split(data / "patches", "test")
-    logits = np.stack([read_arrays(data / "logits" / f"{name}.h5")["test_logits"][index[rows]] for name in names])
+    logits = [read_arrays(network.path(data / "logits", ".h5"))["test_logits"][index[rows]] for network in run.networks]
     return contents.Explained(
         index=index[rows],
         patches=split.patches[index[rows]],
         masks=None if split.masks is None else split.masks[index[rows]],
         meta=split.meta.iloc[index[rows]],
-        logits=logits,
-        right=(logits >= thresholds[:, None]) == split.labels[index[rows]],
+        logits=np.stack(logits),
+        thresholds=thresholds,
         heatmaps={method: np.stack([m.read(rows) for m in maps]) for method, maps in sets.items()},
         results=results,
         diagnostics={

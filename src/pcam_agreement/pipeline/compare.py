@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from pcam_agreement.agreement.compare import compare
+from pcam_agreement.agreement.consensus import consensus_maps
 from pcam_agreement.agreement.localisation import MEASURES, localisation
 from pcam_agreement.agreement.measures import chance_iou
+from pcam_agreement.agreement.overlaps import pack
+from pcam_agreement.agreement.sets import overlaps_of_repeats, overlaps_of_sets, views
 from pcam_agreement.agreement.settings import Agreement
+from pcam_agreement.agreement.ssim import ssim_of_sets
 from pcam_agreement.core import command
 from pcam_agreement.core.files import write_arrays
 from pcam_agreement.core.patch import CENTRE, PATCH
@@ -19,40 +23,58 @@ from pcam_agreement.core.settings import read_params, section
 from pcam_agreement.data.pcam import Split, read_split
 from pcam_agreement.heatmaps.file import Heatmaps, open_heatmaps
 from pcam_agreement.heatmaps.masks import centre_gaussian, concentration, overlap, tied_fraction, top_mask
+from pcam_agreement.networks.recipes import networks
 
 
 def main(args: Namespace) -> None:
     raw = read_params(args.params)
-    networks, settings = section(raw, "networks", list[str]), section(raw, "agreement", Agreement)
+    settings = section(raw, "agreement", Agreement)
     # The networks of the parameters, never the files of the folder: files of dropped networks may still lie there.
-    sets = {network: open_heatmaps(args.heatmaps / f"{network}.h5") for network in networks}
+    chosen = networks(raw)
+    sets = {network.name: open_heatmaps(network.path(args.heatmaps, ".h5")) for network in chosen}
+    recipes, trained = [network.recipe for network in chosen], [network.trained for network in chosen]
     index = next(iter(sets.values())).index
     split = read_split(args.patches, "test")
-    slides = split.meta["wsi"].to_numpy()[index]
+    labels, slides = split.labels[index], split.meta["wsi"].to_numpy()[index]
     gaussian = centre_gaussian(PATCH, settings.centre_sigma).ravel()
 
-    def each(heatmaps: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def more(heatmaps: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         flat = heatmaps.reshape(masks.shape).astype(np.float32)
-        # The last row is the Gaussian's: what centre bias alone gets.
-        with_gaussian = np.concatenate([flat, np.broadcast_to(gaussian, (1, *flat.shape[1:]))])
+        consensus = consensus_maps(heatmaps, recipes, trained)
         return {
             **concentration(flat),
             "area": masks.mean(-1),
             "tied": tied_fraction(masks),
-            **_localisation(with_gaussian, _regions(split, index[rows])),
+            **_localisation(flat, consensus, gaussian, _regions(split, index[rows])),
         }
 
-    results = compare(sets, split.labels[index], slides, settings, each)
+    results = compare(sets, labels, slides, settings, more)
+    maps, compared = list(sets.values()), views(settings)
+    results |= pack(overlaps_of_sets(maps, labels, slides, compared), "overlap")
+    if repeats := overlaps_of_repeats(maps, labels, slides, compared):
+        results |= pack(repeats, "repeat")
+    results |= _ssim(maps, labels, slides, settings.ssim_patches)
     flags = {
-        name: np.stack([maps.arrays.get(name, np.zeros(len(index))) for maps in sets.values()]).astype(bool)
+        name: np.stack([each.arrays.get(name, np.zeros(len(index))) for each in maps]).astype(bool)
         for name in ("unconverged", "nonfinite")
     }
-    repeat_iou = np.stack([_repeat_iou(maps, settings.top_fraction, settings.ties) for maps in sets.values()])
+    repeat_iou = np.stack([_repeat_iou(each, settings.top_fraction, settings.ties) for each in maps])
     write_arrays(
         args.agreement,
-        {**results, **flags, "repeat_iou": repeat_iou, "networks": np.array(networks, dtype="S")},
+        {**results, **flags, "repeat_iou": repeat_iou, "networks": np.array(list(sets), dtype="S")},
         chance_iou=chance_iou(settings.top_fraction, settings.ties),
     )
+
+
+def _ssim(sets: list[Heatmaps], labels: np.ndarray, slides: np.ndarray, most: int) -> dict[str, np.ndarray]:
+    """The mean SSIM of every pair and its null [k, c], on at most so many patches, evenly spaced."""
+    rows = np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(int)
+
+    def read(row: int) -> np.ndarray:
+        return np.concatenate([each.read(slice(row, row + 1)) for each in sets])
+
+    ssim, null = ssim_of_sets(read, rows, labels[rows], slides[rows])
+    return {"ssim": ssim, "ssim_null": null, "ssim_rows": rows}
 
 
 def _repeat_iou(heatmaps: Heatmaps, fraction: float, ties: str) -> np.ndarray:
@@ -82,12 +104,22 @@ def _regions(split: Split, index: np.ndarray) -> dict[str, np.ndarray]:
     return regions
 
 
-def _localisation(maps: np.ndarray, regions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Localisation of m x n maps [m, n, p] in each region of these patches, and the region's share of the patch."""
+def _localisation(
+    maps: np.ndarray, consensus: np.ndarray, gaussian: np.ndarray, regions: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Localisation in each region of these n patches, and the region's share of the patch.
+
+    maps: of m networks, [m, n, p]; behind their rows, of the consensus maps [recipes, n, p] the mean, and of the
+    Gaussian [p], what centre bias alone gets.
+    """
     results: dict[str, np.ndarray] = {}
     for name, region in regions.items():
-        measures = [localisation(values, region) for values in maps]
-        results |= {f"{name}_{measure}": np.stack([m[measure] for m in measures]) for measure in MEASURES}
+        centre = localisation(np.broadcast_to(gaussian, maps.shape[1:]), region)
+        networks, others = ([localisation(values, region) for values in each] for each in (maps, consensus))
+        for measure in MEASURES:
+            mean = np.mean([values[measure] for values in others], axis=0)
+            rows = [*(values[measure] for values in networks), mean, centre[measure]]
+            results[f"{name}_{measure}"] = np.stack(rows)
         results[f"{name}_share"] = region.mean(1, keepdims=True).T
     return results
 

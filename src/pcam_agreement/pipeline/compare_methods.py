@@ -15,19 +15,19 @@ from pcam_agreement.core.files import write_arrays
 from pcam_agreement.core.settings import read_params, section
 from pcam_agreement.data.pcam import read_split
 from pcam_agreement.heatmaps.file import open_heatmaps
+from pcam_agreement.networks.recipes import networks
 
 
 def main(args: Namespace) -> None:
     raw = read_params(args.params)
-    networks, methods = (section(raw, name, list[str]) for name in ("networks", "methods"))
-    settings = section(raw, "agreement", Agreement)
+    methods, settings = section(raw, "methods", list[str]), section(raw, "agreement", Agreement)
     split = read_split(args.patches, "test")
-    for network in networks:
-        sets = {method: open_heatmaps(args.heatmaps / method / f"{network}.h5") for method in methods}
+    for network in networks(raw):
+        sets = {method: open_heatmaps(network.path(args.heatmaps / method, ".h5")) for method in methods}
         index = sets[methods[0]].index
         slides = split.meta["wsi"].to_numpy()[index]
         results = compare(sets, split.labels[index], slides, settings)
-        write_arrays(args.agreement / f"{network}.h5", {**results, "methods": np.array(methods, dtype="S")})
+        write_arrays(network.path(args.agreement, ".h5"), {**results, "methods": np.array(methods, dtype="S")})
 
 
 if __name__ == "__main__":
@@ -35,5 +35,5 @@ if __name__ == "__main__":
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--patches", type=Path, required=True, help="folder that fetch wrote")
     parser.add_argument("--heatmaps", type=Path, required=True, help="folder with one folder a method")
-    parser.add_argument("--agreement", type=Path, required=True, help="folder to write one HDF5 file a network to")
+    parser.add_argument("--agreement", type=Path, required=True, help="folder to write one folder a recipe to")
     command.run(main, parser)

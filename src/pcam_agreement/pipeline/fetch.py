@@ -16,7 +16,7 @@ from pcam_agreement.data.pcam import SPLITS, read_split
 
 def main(args: Namespace) -> None:
     raw = read_params(args.params)
-    name, seed = section(raw, "data.source", str), section(raw, "seed", Seed)
+    name, seed = section(raw, "data.source", str), section(raw, "seeds.data", Seed)
     source = plugins.load(plugins.SOURCES, "data source", name)
     with atomic_folder(args.out) as partial:
         source.write(partial, section(raw, f"data.{name}", source.Settings), seed)

@@ -67,6 +67,7 @@ class Pipeline:
     """The stages of DVC's graph: which wait, which run, and how the others ended."""
 
     def __init__(self, repo: Any, lock: Lock, logs: Path) -> None:
+        from dvc.parsing import ResolveError
         from dvc.repo.reproduce import get_active_graph, plan_repro
 
         self.repo, self.lock, self.logs = repo, lock, logs
@@ -76,12 +77,13 @@ class Pipeline:
             with self.locked():
                 try:
                     graph = get_active_graph(repo.index.graph)
-                except TypeError:  # DVC's answer to a matrix of a list that is left empty
+                except (ResolveError, TypeError):  # DVC's answers to a matrix of a list that is missing or left empty
                     from pcam_agreement.core.settings import read_params, section
+                    from pcam_agreement.networks.recipes import networks
 
                     raw = read_params()
-                    for key in ("networks", "methods", "tested"):
-                        section(raw, key, list[str])
+                    networks(raw)
+                    section(raw, "methods", list[str])
                     raise
             planned = plan_repro(graph)
             if not lock.restored([stage.addressing for stage in planned]):

@@ -15,24 +15,33 @@ from pcam_agreement.attribution.common.settings import Explanation
 from pcam_agreement.attribution.faithfulness.settings import Faithfulness
 from pcam_agreement.core import plugins
 from pcam_agreement.core.names import nearest
+from pcam_agreement.core.renamed import refuse_old
 from pcam_agreement.core.settings import Count, Device, Seed, Settings, mapping, validated
-from pcam_agreement.networks.recipes import recipes
+from pcam_agreement.networks.recipes import networks, recipes
 from pcam_agreement.report.settings import Report
-from pcam_agreement.training.settings import Network, Training
+from pcam_agreement.training.settings import Recipe, Training
+
+
+class Seeds(Settings):
+    data: Seed
+    training_patches: Seed
+    explained_patches: Seed
+    perturbation: Seed
+    statistics: Seed
 
 
 class Params(Settings):
     """The sections of the file but `data` and `method`, whose blocks are those of files (see `check_params`)."""
 
-    seed: Seed
     device: Device
     threads: Count
-    networks: list[str]
+    recipes: list[str]
+    trainings: list[Any]  # see `networks.recipes.networks`
     methods: list[str]
-    tested: list[str]
+    seeds: Seeds
     data: dict[str, Any]
     train: Training
-    network: dict[str, Network]
+    network: dict[str, Recipe]
     explain: Explanation
     method: dict[str, Any]
     faithfulness: Faithfulness
@@ -47,6 +56,7 @@ def check_params(raw: Any, origin: str = "params.yaml") -> Params:
     Raises ValueError with one sentence that names the key, what was expected and the nearest known name.
     """
     raw = mapping(raw, origin)
+    refuse_old(raw, origin)
     merged = dict(raw)
     if isinstance(raw.get("train"), Mapping) and isinstance(raw.get("network"), Mapping):
         merged["network"] = recipes(raw, origin=origin)
@@ -54,9 +64,13 @@ def check_params(raw: Any, origin: str = "params.yaml") -> Params:
     _check_blocks(params.data, "data", plugins.SOURCES, "data source", origin, source=(str, ...))
     _check_blocks(params.method, "method", plugins.METHODS, "method", origin)
     _check_name(params.data["source"], "data source", "data.source", plugins.available(plugins.SOURCES), origin)
-    _check_choice("network", params.networks, list(params.network), origin)
+    _check_choice("recipe", params.recipes, list(params.network), origin)
     _check_choice("method", params.methods, list(params.method), origin)
-    _check_networks(params, origin)
+    if len(chosen := networks(raw, origin)) < 2:
+        raise ValueError(
+            f"{origin}: recipes and trainings give only {chosen[0].name}; agreement needs at least two networks."
+        )
+    _check_recipes(params, origin)
     return params
 
 
@@ -78,7 +92,7 @@ def _check_name(name: str, kind: str, key: str, known: list[str], origin: str) -
 
 
 def _check_choice(kind: str, chosen: list[str], known: list[str], origin: str) -> None:
-    """Raise ValueError where `networks` or `methods` is empty, repeats a name, or names what has no block."""
+    """Raise ValueError where `recipes` or `methods` is empty, repeats a name, or names what has no block."""
     if not chosen:
         raise ValueError(f"{origin}: {kind}s is empty; name at least one.")
     for name in chosen:
@@ -93,48 +107,44 @@ def _check_choice(kind: str, chosen: list[str], known: list[str], origin: str) -
         raise ValueError(f"{origin}: {kind}s names {', '.join(sorted(repeated))} more than once.")
 
 
-def _check_networks(params: Params, origin: str) -> None:
-    """Raise ValueError where the chosen networks cannot be compared, built or explained."""
-    if len(params.networks) < 2:
-        raise ValueError(f"{origin}: networks names only {params.networks[0]}; agreement needs at least two.")
-    for name in params.tested:
-        _check_name(name, "network", "tested", params.networks, origin)
-    for number, name in enumerate(params.networks):
-        network = params.network[name]
-        same = [other for other in params.networks[:number] if params.network[other] == network]
+def _check_recipes(params: Params, origin: str) -> None:
+    """Raise ValueError where the chosen recipes are the same, or cannot be built or explained."""
+    for number, name in enumerate(params.recipes):
+        recipe = params.network[name]
+        same = [other for other in params.recipes[:number] if params.network[other] == recipe]
         if same:
             raise ValueError(
-                f"{origin}: network.{same[0]} and network.{name} have the same settings and would be the same network; "
-                f"give network.{name} another seed, or leave it out of networks."
+                f"{origin}: network.{same[0]} and network.{name} have the same settings and would be the same recipe; "
+                f"leave one out of recipes, and add to trainings."
             )
-        _check_architecture(network, name, origin)
-        if network.epochs == 0 and network.weights != "none":
+        _check_architecture(recipe, name, origin)
+        if recipe.epochs == 0 and recipe.weights in ("none", "default"):
             raise ValueError(
-                f"{origin}: network.{name} has epochs 0 and is untrained (the floor), but weights "
-                f"{network.weights}; set network.{name}.weights to none."
+                f"{origin}: network.{name} has epochs 0, which is for a given network whose weights are a path, but "
+                f"weights {recipe.weights}; for an untrained network add untrained to trainings."
             )
         if "grad_cam" in params.methods:
             _check_grad_cam(params, name, origin)
 
 
-def _check_architecture(network: Network, name: str, origin: str) -> None:
+def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
     """Raise ValueError where there is no such architecture, or it cannot take patches of this size."""
     from pcam_agreement.networks.classifier import check_size  # imports torch: after all that needs none
 
     try:
-        check_size(network.architecture, network.input)
+        check_size(recipe.architecture, recipe.input)
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
 
 
 def _check_grad_cam(params: Params, name: str, origin: str) -> None:
-    """Raise ValueError where the network's last map is a single pixel."""
+    """Raise ValueError where the last map of a recipe's networks is a single pixel."""
     from pcam_agreement.networks.spatial import spatial_size  # imports torch
 
-    network = params.network[name]
-    if spatial_size(network.architecture, network.input) == 1:
+    recipe = params.network[name]
+    if spatial_size(recipe.architecture, recipe.input) == 1:
         others = ", ".join(method for method in params.method if method != "grad_cam")
-        larger = f"set network.{name}.input to architecture, or " if network.input == "native" else ""
+        larger = f"set network.{name}.input to architecture, or " if recipe.input == "native" else ""
         raise ValueError(
             f"{origin}: grad_cam cannot explain {name}, whose last map is a single pixel; {larger}use {others}."
         )

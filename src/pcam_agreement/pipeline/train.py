@@ -1,36 +1,49 @@
 """Train one network: patches -> its best checkpoint, its history, and its logits on valid and test.
 
-python -m pcam_agreement.pipeline.train resnet34 --patches data/patches --checkpoint … --history … --logits …
+python -m pcam_agreement.pipeline.train test_resnet 1 --patches data/patches --checkpoint … --history … --logits …
 """
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from pcam_agreement.core import command, resume
-from pcam_agreement.core.files import existing, sha256
-from pcam_agreement.core.names import named
-from pcam_agreement.core.settings import Device, read_params, section, validated
+from pcam_agreement.core.files import existing, sha256, write_empty
+from pcam_agreement.core.settings import Device, Seed, read_params, section, validated
 from pcam_agreement.data.pcam import CONTENTS
-from pcam_agreement.networks.recipes import recipes
-from pcam_agreement.training.fit import train
-from pcam_agreement.training.settings import Network
+from pcam_agreement.networks.recipes import find, recipes
+from pcam_agreement.training.settings import Recipe
 
 
 def main(args: Namespace) -> None:
     raw = read_params(args.params)
-    device = section(raw, "device", Device)
-    recipe = named("network", args.network, recipes(raw))
-    settings = validated(recipe, Network, f"network.{args.network}")
+    device, sample = section(raw, "device", Device), section(raw, "seeds.training_patches", Seed)
+    network = find(raw, args.recipe, args.training)
+    if network is None:
+        args.history.mkdir(parents=True, exist_ok=True)
+        write_empty(args.checkpoint)
+        write_empty(args.logits)
+        return
+    from pcam_agreement.training.fit import Files, train  # takes seconds to import
+
+    settings = validated(recipes(raw, [args.recipe])[args.recipe], Recipe, f"network.{args.recipe}")
     contents = existing(args.patches / CONTENTS).read_text()
     weights = Path(settings.weights)
-    identity = (settings.model_dump_json(), device, contents, sha256(weights) if weights.is_file() else "")
-    work = resume.folder(f"train-{args.network}", *identity)
-    train(args.network, settings, device, args.patches, args.checkpoint, args.history, args.logits, work)
+    identity = (
+        settings.model_dump_json(),
+        str(sample),
+        device,
+        contents,
+        sha256(weights) if weights.is_file() else "",
+    )
+    work = resume.folder(f"train-{network.name}", *identity)
+    files = Files(args.patches, args.checkpoint, args.history, args.logits, work)
+    train(network, settings, sample, device, files)
 
 
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("network", help="a key of `network` in the parameters")
+    parser.add_argument("recipe", help="a key of `network` in the parameters")
+    parser.add_argument("training", help="one of `trainings` in the parameters: a seed, or untrained")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--patches", type=Path, required=True, help="folder that fetch wrote")
     parser.add_argument("--checkpoint", type=Path, required=True, help="safetensors file to write")

@@ -1,232 +1,157 @@
-"""The result of a run in plain sentences with its numbers: pure text from the summary and the tables."""
+"""The result of a run in plain sentences with its numbers: pure text from the estimates and the tables."""
 
 import textwrap
 from collections.abc import Mapping
+from math import ceil, isfinite, isinf
+from typing import Any
 
-import pandas as pd
+from pcam_agreement.agreement.decomposition import Decomposition
+from pcam_agreement.agreement.intervals import Estimate
+from pcam_agreement.report.limits import Run, limits
+from pcam_agreement.report.strata import FEW
 
-ENOUGH_SLIDES = 10
-FEW_PATCHES = 20
-SYNTHETIC = (
-    "**The tissue is synthetic** (procedural H&E): the numbers show how the comparison works, and are no "
-    "finding about real tissue."
-)
+ALIKE = 0.02  # of AUROC, within which networks are said to perform alike
+SYNTHETIC = "**The tissue is synthetic** (procedural H&E): these numbers are no finding about real tissue."
 
 
-def answer(
-    summary: dict,
-    pairs: pd.DataFrame,
-    strata: pd.DataFrame,
-    curve: pd.DataFrame,
-    fraction: float,
-    titles: Mapping[str, str],
-    synthetic: bool,
-) -> str:
-    """A page in Markdown: the answer by method, what it rests on, and what it cannot say.
+def recipe_word(recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to call a recipe: `architecture` where recipes differ in nothing else."""
+    rest = [{key: value for key, value in block.items() if key != "architecture"} for block in recipes.values()]
+    names = {block["architecture"] for block in recipes.values()}
+    alone = len(names) == len(recipes) > 1 and all(block == rest[0] for block in rest)
+    return "architecture" if alone else "recipe"
 
-    titles: of the methods; synthetic: whether the tissue is.
-    """
-    aurocs = summary["auroc"]
-    trained = set(pairs.loc[pairs["kind"] != "floor", ["network_a", "network_b"]].to_numpy().ravel())
-    performing = [value for name, value in aurocs.items() if name in trained]
-    lines = ["# Do the networks look at the same tissue?", ""]
-    if synthetic:
-        lines += [SYNTHETIC, ""]
-    if performing:
-        lines += [
-            f"{len(performing)} trained networks reach a test AUROC of {min(performing):.3f} to {max(performing):.3f}. "
-            f"Each was explained on {summary['explained_patches']} test patches of {summary['explained_slides']} "
-            f"slides, and the top {fraction:.0%} of the pixels of their heatmaps were compared, pair by pair.",
-            "",
-        ]
-    for method, numbers in summary["agreement"].items():
-        lines += [f"- **{titles[method]}**: {_of_method(numbers)}"]
-        if numbers["iou"] is not None:
-            of_pairs, of_strata, of_curve = (
-                table[(table["method"] == method) & (table["kind"] == "trained")] for table in (pairs, strata, curve)
-            )
-            more = [_of_bands(of_pairs), _of_strata(of_strata), _of_curve(of_curve)]
-            more += [_of_gap(summary["auroc_gap"][method]), _of_faithfulness(summary["faithfulness"][method])]
-            lines += [f"  - {text}" for text in more if text]
-    lines += ["", "## What this cannot say", ""]
-    lines += [f"- {limit}" for limit in _limits(summary, pairs, strata, titles)]
+
+def answer(run: Run, summary: dict) -> str:
+    """A page in Markdown: a sentence and R by method, what they rest on, and what they cannot say."""
+    word = recipe_word(run.recipes)
+    lines = [SYNTHETIC, ""] if run.synthetic else []
+    lines += ["# Do the networks look at the same tissue?", "", "![Shares](../plots/figures/shares.png)", ""]
+    if any(isfinite(decomposition.shares["common"].value) for decomposition in run.decompositions.values()):
+        lines += ["Of what depends on the patch in where a network looks (in brackets: 95 % intervals):", ""]
+    for method, decomposition in run.decompositions.items():
+        patches = min(summary["explained_patches"], decomposition.patches or FEW)
+        text = _of_method(run, method, decomposition, word) if patches >= FEW else _of_few(patches)
+        lines.append(f"- **{run.titles[method]}**: {text}")
+    lines += ["", *_rests_on(run, summary, word), "", "## What this cannot say", ""]
+    lines += [f"- {limit}" for limit in limits(run, summary, word)]
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line)) + "\n"
 
 
-def _of_method(numbers: dict) -> str:
-    if numbers["iou"] is None:
-        return "there are no two trained networks that differ in more than the seed and could be compared."
-    sentences = [
-        f"the mean IoU of two trained networks is {numbers['iou']:.3f}{_interval(numbers, 'iou')} on the same patch"
-        + ("." if numbers["null"] is None else f", and {numbers['null']:.3f} on different patches (null).")
-    ]
-    if numbers["ceiling"] is not None:
-        sentences.append(
-            f"It is {numbers['ceiling']:.3f} between two trainings of one architecture from different seeds (ceiling)."
-        )
-    if numbers["floor"] is not None:
-        inside = numbers["iou_low"] is not None and numbers["floor"] >= numbers["iou_low"]
-        doubt = ", which lies within the interval" if inside else ""
-        sentences.append(f"It is {numbers['floor']:.3f} with an untrained network (floor){doubt}.")
-    if numbers["repeat_agreement"] is not None:
-        sentences.append(
-            "The method is stochastic: two heatmaps of one network from different perturbation samples have a mean "
-            f"IoU of {numbers['repeat_agreement']:.3f}, which limits that of two networks."
-        )
-    sentences.append(_of_normalised(numbers))
-    return " ".join(sentences)
-
-
-def _of_normalised(numbers: dict) -> str:
-    a, low, high = numbers["normalised"], numbers["normalised_low"], numbers["normalised_high"]
-    if a is None:
-        return "Normalised agreement A is undefined (`undefined` in plots/agreement.csv has the reason)."
-    interval = _interval(numbers, "normalised", ".2f")
-    text = f"Normalised agreement (0 at the null, 1 at the ceiling) is A = {a:.2f}{interval}"
-    if low is None:
-        return f"{text}; these slides give no interval."
-    if low <= 0:
-        return f"{text}: it is not certain that the agreement depends on the patch."
-    if high >= 1:
-        return f"{text}: it depends on the patch, and may be as high as that of two trainings of one architecture."
-    return f"{text}: it depends on the patch, but is lower than that of two trainings of one architecture."
-
-
-def _of_bands(pairs: pd.DataFrame) -> str:
-    """How many pairs lie above the null, and above the floor, all at once."""
-    if pairs["excess_band_low"].isna().all():
-        return ""
-    above_null, above_floor = ((pairs[f"{name}_band_low"] > 0).sum() for name in ("excess", "above_floor"))
-    text = f"With 95 % bands for all pairs at once, {above_null} of {len(pairs)} pairs agree more than their null"
-    if pairs["above_floor"].notna().any():
-        text += f", and {above_floor} exceed it by more than pairs with an untrained network do"
-    return f"{text}."
-
-
-def _of_strata(strata: pd.DataFrame) -> str:
-    """Mean IoU where both, one or none of two networks are right."""
-    rows = strata[(strata["network_a"] == "all") & (strata["patches"] > 0)].set_index("stratum")
-    sentences = []
-    for label in ("tumour", "normal"):
-        means = [
-            f"{rows['iou'][name]:.3f} where {count} {verb} right ({_patches(rows['patches'][name])})"
-            for count, verb in (("both", "are"), ("one", "is"), ("none", "is"))
-            if (name := f"{label}, {count} right") in rows.index
-        ]
-        if means:
-            sentences.append(f"On {label} patches the mean IoU is {', '.join(means)}.")
-    return " ".join(sentences)
-
-
-def _of_curve(curve: pd.DataFrame) -> str:
-    """Kappa at the smallest and the largest top fraction."""
-    kappa = curve.groupby("fraction")["kappa"].mean().dropna()
-    if len(kappa) < 2:
-        return ""
-    few, many = kappa.index[[0, -1]]
-    text = f"Kappa is {kappa[few]:.3f} for the top {few:.0%} of the pixels and {kappa[many]:.3f} for the top {many:.0%}"
-    return f"{text} (0 is chance, at any fraction)."
-
-
-def _of_gap(gap: dict) -> str:
-    """Whether networks that perform alike agree more."""
-    if gap["rho"] is None:
-        return ""
-    agreement = {"normalised": "A", "excess": "the IoU above the null"}[gap["measure"]]
-    return (
-        f"Over {gap['architectures']} architectures, the rank correlation of the gap in AUROC and {agreement} is "
-        f"{gap['rho']:.2f} (p = {gap['p']:.2f})."
-    )
-
-
-def _of_faithfulness(numbers: dict) -> str:
-    tested = numbers["networks"]
-    passed = tested - numbers["uninformative"] - numbers["undefined"]
+def _of_method(run: Run, method: str, decomposition: Decomposition, word: str) -> str:
+    """The shares, the number of trainings and R; where there are no shares, the mean IoU of given networks."""
+    shares = decomposition.shares
+    needed = _needed(decomposition.trainings_needed, word)
+    if not isfinite(shares["common"].value):
+        known = ""
+        if isfinite(shares["training"].value):
+            known = f"{_percent(shares['training'])} is of the single training; {needed}. Other "
+        text = f"{known}shares and R are undefined: {shares['common'].reason}. {_of_pairs(run, method, word)}"
+        return text.rstrip()
+    seen = ""
+    if isfinite(shares["input"].value):
+        points = _percent(shares["input"]).replace(" %", " points", 1)
+        seen = f", of which {points} are seen by untrained networks as well"
+    noise = f" and {_percent(shares['noise'])} the method's noise" if isfinite(shares["noise"].value) else ""
+    joint = "," if noise else " and"
     text = (
-        f"Faithfulness: deleting or inserting a heatmap's highest pixels first changes the score sooner than the same "
-        f"heatmap at random places for {passed} of the {tested} trained networks that were tested."
+        f"{_percent(shares['common'])} is common to all {word}s{seen}; {_percent(shares['recipe'])} belongs to the "
+        f"{word}{joint} {_percent(shares['training'])} to the single training{noise}; "
+        f"{needed}."
     )
-    if numbers["uninformative"]:
-        text += (
-            f" For {numbers['uninformative']} it does not, or not certainly: their heatmaps are uninformative, and it "
-            "is not shown that their agreement means anything (plots/faithfulness.csv)."
+    if not isfinite(decomposition.R.value):
+        return f"{text} R is undefined: {decomposition.R.reason}."
+    return f"{text} R = {decomposition.R.value:.2f}{_interval(decomposition.R, '.2f')}."
+
+
+def _of_few(patches: int) -> str:
+    return f"nothing is said from {_count(patches, 'patch', 'patches')}; {FEW} are the least."
+
+
+def _percent(share: Estimate) -> str:
+    low, high = 100 * share.low, 100 * share.high
+    interval = f" ({low:.0f} to {high:.0f})" if isfinite(low) else ""
+    return f"{round(100 * share.value)} %{interval}"
+
+
+def _needed(needed: Estimate, word: str) -> str:
+    """How many trainings must be averaged; rounded up."""
+    if not isfinite(needed.value):
+        return (
+            f"no number of trainings averages to a heatmap about the {word} ({needed.reason or 'they share nothing'})"
         )
-    if numbers["undefined"]:
-        text += f" For {numbers['undefined']} it is undefined."
-    return text
+    interval = ""
+    if isinf(needed.high) and isfinite(needed.low):
+        interval = f" (at least {ceil(needed.low)})"
+    elif isfinite(needed.low):
+        interval = f" ({ceil(needed.low)} to {ceil(needed.high)})"
+    return f"{ceil(needed.value)} trainings{interval} must be averaged until a heatmap is about the {word}"
 
 
-def _patches(count: int) -> str:
-    return "1 patch" if count == 1 else f"{count} patches"
+def _of_pairs(run: Run, method: str, word: str) -> str:
+    """Of given networks: the mean IoU of pairs on the same and on different patches, and whether it is more."""
+    rows = run.means[run.means["method"] == method].set_index("kind").to_dict("index")
+    text = []
+    kinds = {"between": f"two networks of different {word}s", "within": f"two trainings of one {word}"}
+    for kind, pairs in kinds.items():
+        row = rows.get(kind)
+        if row is None or not isfinite(row["iou"]):
+            continue
+        sentence = f"The mean IoU of {pairs} is {row['iou']:.3f} on the same patch"
+        if isfinite(row["null"]):
+            low, high = row["excess_low"], row["excess_high"]
+            interval = f" (95 % interval over slides {low:.3f} to {high:.3f})" if isfinite(low) else ""
+            sentence += f" and {row['null']:.3f} on different ones, {row['excess']:.3f}{interval} less"
+            if isfinite(low):
+                sentence += ": they share more on the same patch" if low > 0 else ": it is not certain that it differs"
+        text.append(f"{sentence}.")
+    return " ".join(text)
 
 
-def _interval(numbers: dict, name: str, form: str = ".3f") -> str:
-    low, high = numbers[f"{name}_low"], numbers[f"{name}_high"]
-    return "" if low is None else f" (95 % interval {low:{form}} to {high:{form}})"
-
-
-def _limits(summary: dict, pairs: pd.DataFrame, strata: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
-    limits = [
-        "Agreement means that networks use the same place, not that the place is right.",
-        "Intervals are over slides: the agreement of other trainings may lie outside them.",
+def _rests_on(run: Run, summary: dict, word: str) -> list[str]:
+    """Networks, how they perform, patches, slides and what intervals cover; what R and the shares are."""
+    aurocs = [summary["auroc"][network.name] for network in run.trained]
+    covers = dict.fromkeys(decomposition.covers for decomposition in run.decompositions.values())
+    meant = {
+        "trainings and slides": f"Intervals cover other trainings of these {word}s and other slides.",
+        "slides": "Intervals are over slides: another training may lie outside them.",
+    }
+    text = [
+        f"{_count(len({network.recipe for network in run.trained}), word)}, "
+        f"{_count(len(run.trained), 'trained network')}: {_performance(aurocs)}"
+        f"{_count(summary['explained_patches'], 'test patch', 'test patches')} of "
+        f"{_count(summary['explained_slides'], 'slide')}; "
+        f"masks of the top {run.fraction:.0%} of the pixels at a scale of {run.sigma:g} pixels."
     ]
-    limits += _leaks(summary["data"])
-    slides = summary["explained_slides"]
-    if slides < 2:
-        limits.append("All patches are of one slide: there is no null and no interval.")
-    elif slides < ENOUGH_SLIDES:
-        limits.append(f"There are only {slides} slides: intervals are wide, and assume that these are like others.")
-    if slides == summary["explained_patches"] > 1:
-        limits.append("Every patch counts as a slide of its own; where several are of one, intervals are too narrow.")
-    lacking = pairs[(pairs["kind"] == "trained") & pairs["normalised"].isna()]
-    lacking = lacking.assign(pair=lacking["network_a"] + " ~ " + lacking["network_b"])
-    for reason, group in lacking.groupby("undefined", sort=False):
-        for named, methods in _alike(group.groupby("method", sort=False)["pair"].agg(", ".join)).items():
-            limits.append(f"A is undefined for {named}{_under(methods, titles)}: {reason}.")
-    weak = {name: _why_not(gap) for name, gap in summary["auroc_gap"].items() if gap["critical_rho"] is None}
-    for reason, methods in _alike(weak).items():
-        limits.append(
-            f"No correlation of performance and agreement could be significant{_under(methods, titles)}: {reason}."
+    if word == "recipe":
+        text.append("A recipe is an architecture and how it is trained.")
+    text += [meant[name] for name in covers if name in meant]
+    if any(isfinite(decomposition.R.value) for decomposition in run.decompositions.values()):
+        text.append(
+            f"R is the agreement of two {word}s freed of single trainings: 1 where they are as alike as two "
+            "trainings of one, 0 where they share nothing about the patch."
         )
-    shown = strata[(strata["network_a"] == "all") & (strata["kind"] == "trained")]
-    if shown["patches"].between(1, FEW_PATCHES - 1).any():
-        limits.append(f"Means over fewer than {FEW_PATCHES} patches are uncertain; plots/strata.csv has intervals.")
-    for name, gap in summary["auroc_gap"].items():
-        if gap["critical_rho"] is not None:
-            limits.append(
-                f"With {titles[name]}, only a rank correlation beyond ±{gap['critical_rho']:.2f} is significant."
-            )
-    for name, numbers in summary["agreement"].items():
-        counted = ", ".join(f"{numbers[kind]} are {kind}" for kind in ("constant", "unconverged") if numbers[kind])
-        if counted:
-            limits.append(f"Of the heatmaps by {titles[name]}, {counted} (plots/heatmaps.csv).")
-    return limits
+    return [" ".join(text)]
 
 
-def _alike(values: Mapping[str, str] | pd.Series) -> dict[str, list[str]]:
-    """The names that have each value."""
-    names: dict[str, list[str]] = {}
-    for name, value in values.items():
-        names.setdefault(value, []).append(str(name))
-    return names
+def _performance(aurocs: list[float]) -> str:
+    low, high = min(aurocs), max(aurocs)
+    if len(aurocs) == 1:
+        return f"test AUROC {low:.3f}. "
+    verdict = (
+        "they perform alike" if high - low <= ALIKE else f"they differ by more than {ALIKE} and do not perform alike"
+    )
+    return f"test AUROC {low:.3f} to {high:.3f} ({verdict}). "
 
 
-def _why_not(gap: dict) -> str:
-    few = gap["rho"] is not None or gap["architectures"] < 3
-    return f"{gap['architectures']} architectures {'are too few' if few else 'perform or agree all alike'}"
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _under(methods: list[str], titles: Mapping[str, str]) -> str:
-    return "" if len(methods) == len(titles) else f" with {', '.join(titles[name] for name in methods)}"
-
-
-def _leaks(data: dict) -> list[str]:
-    """A warning where splits share patches or slides."""
-    counts = {name: data[f"{name}_in_two_splits"] for name in ("patches", "slides")}
-    shared = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return [f"**The splits leak**: {shared} are in two of them, so scores on test are too good."] if shared else []
+def _interval(estimate: Estimate, form: str) -> str:
+    return f" ({estimate.low:{form}} to {estimate.high:{form}})" if isfinite(estimate.low) else ""
 
 
 def _wrap(line: str) -> list[str]:
-    item = len(line) - len(line.lstrip(" -")) if line.lstrip().startswith("- ") else 0
+    item = 2 if line.startswith("- ") else 0
     return textwrap.wrap(line, 100, subsequent_indent=" " * item) or [""]

@@ -1,111 +1,64 @@
-"""Means over patches with their intervals over slides, and where they lie between null and ceiling."""
+"""Means over patches with their intervals over slides: the IoU of two given networks, its null, and the excess."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
+GROUPS = 500  # of slides, at most: where every patch is a slide, memory would grow with their square
 NORMAL = float(ndtri((1 + LEVEL) / 2))  # arms of a normal distribution, in standard deviations
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Of k pairs: means over patches [k], and of every bootstrap replicate [replicates, k]; NaN where undefined.
-
-    undefined: why a pair has no normalised agreement, "" where it has one.
-    """
+    """Of k pairs: means over patches [k], and of every bootstrap replicate [replicates, k]; NaN where undefined."""
 
     iou: np.ndarray
     null: np.ndarray
     excess: np.ndarray  # iou - null, of the patches that have both
-    normalised: np.ndarray
-    undefined: list[str]
     slides: int
-    replicates: dict[str, np.ndarray]  # iou, null, excess, normalised
+    replicates: dict[str, np.ndarray]  # iou, null, excess
 
     def interval(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The interval [k], [k] of iou, null, excess or normalised of each pair."""
-        return interval(self.replicates[name], self.slides)
-
-    def band(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The simultaneous band [k], [k] of iou, null, excess or normalised over the pairs that have it."""
-        return band(self.replicates[name], self.slides)
+        """The interval [k], [k] of iou, null or excess of each pair; that of an IoU or a null lies within 0 and 1."""
+        return self._within(name, interval(self.replicates[name], self.slides))
 
     def interval_of_mean(self, name: str, pairs: np.ndarray) -> tuple[float, float]:
         """The interval of the mean over these pairs; NaN where there is none."""
         if not pairs.any():
             return np.nan, np.nan
-        low, high = interval(self.replicates[name][:, pairs].mean(1, keepdims=True), self.slides)
+        means = self.replicates[name][:, pairs].mean(1, keepdims=True)
+        low, high = self._within(name, interval(means, self.slides))
         return float(low[0]), float(high[0])
 
-    def above(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far the excess of each pair lies above the mean excess of these pairs: [k], and of every replicate."""
-        replicates = self.replicates["excess"]
-        if not pairs.any():
-            return np.full_like(self.excess, np.nan), np.full_like(replicates, np.nan)
-        return self.excess - self.excess[pairs].mean(), replicates - replicates[:, pairs].mean(1, keepdims=True)
+    def _within(self, name: str, bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        low, high = bounds if name == "excess" else np.clip(bounds, 0, 1)
+        return low, high
 
 
-def estimate(
-    results: Mapping[str, np.ndarray], ceilings: Sequence[Sequence[Sequence[int]]], count: int, seed: int
-) -> Estimates:
-    """Mean agreement of k pairs, its null, and the normalised agreement A = (J - J0) / (Jceil - J0).
+def estimate(results: Mapping[str, np.ndarray], count: int, seed: int) -> Estimates:
+    """Mean IoU of k pairs, its null (the mean IoU on different patches) and the excess of the one over the other.
 
     results: iou and null_iou [k, n], NaN where a heatmap is constant, and null_iou where no patch of another slide has
-    the same label; labels and slides of the patches, [n]. ceilings: for every pair and each of its networks that was
-    trained again from another seed, the pairs that say how much those trainings agree. A bootstrap replicate takes
-    slides with replacement and all that belongs to them, and computes A anew as a whole. What is compared with the
-    null is of the patches that have one.
+    the same label; labels and slides of the patches, [n]. A bootstrap replicate takes slides with replacement and all
+    that belongs to them. What is compared with the null is of the patches that have one.
     """
     iou, null, slides = results["iou"], results["null_iou"], results["slides"]
-    k, different = len(iou), len(np.unique(slides))
+    k = len(iou)
     rows = np.concatenate(
-        [iou, np.where(np.isfinite(null), iou, np.nan), _contributions(null, results["labels"], slides)]
+        [iou, np.where(np.isfinite(null), iou, np.nan), contributions(null, results["labels"], slides)]
     )
     known = np.isfinite(rows).sum(1)
     sums = np.where(np.isfinite(rows), rows, 0).sum(1)
     means, paired, nulls = np.divide(sums, known, out=np.full(3 * k, np.nan), where=known > 0).reshape(3, k)
-    mean_replicates, paired_replicates, null_replicates = (
-        bootstrap_means(rows, slides, count, seed).reshape(count, 3, k).swapaxes(0, 1)
-    )
-    normalised, normalised_replicates = np.full(k, np.nan), np.full((count, k), np.nan)
-    undefined = []
-    for pair, groups in enumerate(ceilings):
-        reason = ""
-        if not groups:
-            reason = "neither network was trained twice"
-        elif any(pair in group for group in groups):
-            reason = "a ceiling itself"
-        elif different < 2:
-            reason = "all patches are of one slide"
-        elif np.isnan(means[pair]):
-            reason = "no patch on which neither heatmap is constant"
-        elif np.isnan(nulls[pair]):
-            reason = "all patches of a label are of one slide"
-        else:
-            ceiling = np.mean([paired[list(group)].mean() for group in groups])
-            ceiling_replicates = np.mean([paired_replicates[:, list(group)].mean(1) for group in groups], axis=0)
-            room = ceiling_replicates - null_replicates[:, pair]
-            if not interval(room[:, None], different)[0][0] > 0:
-                reason = "two trainings agree no more than their null"
-            else:
-                normalised[pair] = (paired[pair] - nulls[pair]) / (ceiling - nulls[pair])
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    normalised_replicates[:, pair] = (paired_replicates[:, pair] - null_replicates[:, pair]) / room
-        undefined.append(reason)
-    excess_replicates = paired_replicates - null_replicates
-    replicates = {
-        "iou": mean_replicates,
-        "null": null_replicates,
-        "excess": excess_replicates,
-        "normalised": normalised_replicates,
-    }
-    return Estimates(means, nulls, paired - nulls, normalised, undefined, different, replicates)
+    of_iou, of_paired, of_null = bootstrap_means(rows, slides, count, seed).reshape(count, 3, k).swapaxes(0, 1)
+    replicates = {"iou": of_iou, "null": of_null, "excess": of_paired - of_null}
+    return Estimates(means, nulls, paired - nulls, len(np.unique(slides)), replicates)
 
 
-def _contributions(null: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> np.ndarray:
+def contributions(null: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> np.ndarray:
     """The contribution [k, n] of each patch to the mean of null [k, n]: about twice as far from the mean of its label.
 
     A null is a mean over pairs of patches of one label, so that a patch is in it twice: in its own null, and in those
@@ -134,14 +87,16 @@ def bootstrap_sums(values: np.ndarray, slides: np.ndarray, count: int, seed: int
     """Sums over patches of values [k, n], NaN left out, and of how many: [count, k] each, one row a replicate.
 
     Patches of a slide are alike, so slides are resampled and not patches; to resample patches within them would count
-    the variance within slides twice (Davison and Hinkley 1997, section 3.8). NaN everywhere with one slide only.
+    the variance within slides twice (Davison and Hinkley 1997, section 3.8). More than GROUPS slides are dealt into so
+    many groups, which are resampled as slides would be. NaN everywhere with one slide only.
     """
-    names, place = np.unique(slides, return_inverse=True)
-    if len(names) < 2:
+    slides_there, place = np.unique(slides, return_inverse=True)
+    groups = min(len(slides_there), GROUPS)
+    if groups < 2:
         return np.full((count, len(values)), np.nan), np.zeros((count, len(values)))
     finite = np.isfinite(values)
-    of_slide = (place == np.arange(len(names))[:, None]).astype(float)  # [slides, n]
-    times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), count)
+    of_slide = (place % groups == np.arange(groups)[:, None]).astype(float)  # [groups, n]
+    times = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), count)
     return times @ (of_slide @ np.where(finite, values, 0).T), times @ (of_slide @ finite.T)
 
 
@@ -152,25 +107,11 @@ def interval(replicates: np.ndarray, slides: int | np.ndarray) -> tuple[np.ndarr
     median to them are lengthened, as Student's t lengthens those of a normal mean. (Hesterberg 2015, arXiv 1411.5279,
     takes outer percentiles instead, but they end at the outermost replicate.)
     """
-    return _reach(_percentiles(replicates), slides, NORMAL)
-
-
-def band(replicates: np.ndarray, slides: int) -> tuple[np.ndarray, np.ndarray]:
-    """Like `interval`, but wide enough that all columns with an interval are inside theirs together.
-
-    The arms of all intervals are lengthened by one factor: of the largest deviation among the columns, each in units
-    of its own arm (max-t, Romano and Wolf 2005, Econometrica 73). It takes into account how alike the columns are, and
-    is never below 1. With fewer than about ten slides the replicates miss the extremes of many columns: of 10 columns
-    on 6 slides nine in ten runs are covered, not 95 %.
-    """
-    low, middle, high = percentiles = _percentiles(replicates)
-    known = np.isfinite(middle)
-    if not known.any():
-        return low, high
-    away = replicates[:, known] - middle[known]
-    arm = np.where(away > 0, (high - middle)[known], (middle - low)[known])
-    largest = np.divide(np.abs(away), arm, out=np.zeros_like(away), where=np.isfinite(away) & (arm > 0)).max(1)
-    return _reach(percentiles, slides, NORMAL * max(1.0, float(np.quantile(largest, LEVEL))))
+    low, middle, high = _percentiles(replicates)
+    count = np.asarray(slides, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        longer = stdtrit(count - 1, (1 + LEVEL) / 2) * np.sqrt(count / (count - 1)) / NORMAL
+    return middle - longer * (middle - low), middle + longer * (high - middle)
 
 
 def _percentiles(replicates: np.ndarray) -> np.ndarray:
@@ -181,12 +122,3 @@ def _percentiles(replicates: np.ndarray) -> np.ndarray:
     place = np.array([[(1 - LEVEL) / 2], [0.5], [(1 + LEVEL) / 2]]) * np.maximum(count - 1, 0)
     below, above = (np.take_along_axis(ordered, bound(place).astype(int), 0) for bound in (np.floor, np.ceil))
     return np.where(count > 0.9 * len(replicates), below + place % 1 * (above - below), np.nan)
-
-
-def _reach(percentiles: np.ndarray, slides: int | np.ndarray, deviations: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where the arms end that would be this many standard deviations long, were the slides without number."""
-    low, middle, high = percentiles
-    count = np.asarray(slides, float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        longer = stdtrit(count - 1, ndtr(deviations)) * np.sqrt(count / (count - 1)) / NORMAL
-    return middle - longer * (middle - low), middle + longer * (high - middle)

@@ -1,28 +1,33 @@
 """Which heatmaps are informative: those that predict their network's score better than the same map elsewhere."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.report import bootstrap
+from pcam_agreement.report.tables import named
 
 CURVES = ("deletion", "insertion")
 
 
 def faithfulness_table(
-    method: str, tested: dict[str, dict[str, np.ndarray]], trained: list[str], replicates: int, seed: int
+    method: str, tested: Sequence[tuple[Network, dict[str, np.ndarray]]], replicates: int, seed: int
 ) -> pd.DataFrame:
     """One row a network: areas of its heatmaps and of random rankings, and whether the first are larger.
 
-    tested: of each network the `areas` and the `slides` of the patches; what is NaN, as where a heatmap is constant, is
-    left out and counted. Areas are means over patches, in units of the network's mean |change|: 0.5 is a straight line.
-    _rolled: of the same heatmaps at random places; _pixels: of random pixels; _gain: heatmap less rolled, with its
-    95 % interval over slides.
+    tested: networks, each with the `areas` and the `slides` of the patches; what is NaN, as where a heatmap is
+    constant, is left out and counted. Areas are means over patches, in units of the network's mean |change|: 0.5 is a
+    straight line. _rolled: of the same heatmaps at random places; _pixels: of random pixels; _gain: heatmap less
+    rolled, with its 95 % interval over slides.
 
     verdict: informative where both gains are above 0, the interval too; uninformative where one is not, and `reason`
-    says which; undefined where there is no interval.
+    says which; undefined where there is no interval. It says whether heatmaps are true to their network, not whether
+    that has learnt anything: untrained networks stand beside.
     """
     rows = []
-    for network, areas in tested.items():
+    for network, areas in tested:
         known = np.isfinite(areas["change"])
         known &= np.all(
             [np.isfinite(areas[name]) & np.isfinite(areas[f"{name}_rolled"]).all(1) for name in CURVES], axis=0
@@ -30,8 +35,8 @@ def faithfulness_table(
         slides = areas["slides"][known]
         row: dict = {
             "method": method,
-            "network": network,
-            "trained": network in trained,
+            **named(network),
+            "trained": network.trained,
             "patches": known.sum(),
             "left_out": (~known).sum(),
             "slides": len(np.unique(slides)),
@@ -58,12 +63,19 @@ def faithfulness_table(
 
 
 def count_verdicts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Of each method of a `faithfulness_table`: how many trained networks it has, and how many of each bad verdict."""
+    """Of each method of a `faithfulness_table`: how many trained networks it has, and how many of each bad verdict.
+
+    Beside them how many untrained networks there are, and how many of those pass: they have learnt nothing.
+    """
     counts = {}
-    for method, rows in table[table["trained"]].groupby("method", sort=False):
-        verdicts = rows["verdict"].value_counts()
-        bad = {name: int(verdicts.get(name, 0)) for name in ("uninformative", "undefined")}
-        counts[str(method)] = {"networks": len(rows), **bad}
+    for method, rows in table.groupby("method", sort=False):
+        trained, untrained = rows[rows["trained"]], rows[~rows["trained"]]
+        bad = {name: int((trained["verdict"] == name).sum()) for name in ("uninformative", "undefined")}
+        beside = {
+            "untrained": len(untrained),
+            "untrained_informative": int((untrained["verdict"] == "informative").sum()),
+        }
+        counts[str(method)] = {"networks": len(trained), **bad, **beside}
     return counts
 
 

@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 
 from pcam_agreement.agreement.measures import MEASURES
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.report.bootstrap import Estimates
+from pcam_agreement.report.tables import named
 
 COMPARED = ("iou", "excess")
 COLUMNS = (
-    *("network", "method_a", "method_b", "patches", "slides", *MEASURES, "null", "excess"),
+    *("network", "recipe", "training", "method_a", "method_b", "patches", "slides", *MEASURES, "null", "excess"),
     *(f"{name}_{end}" for name in COMPARED for end in ("low", "high")),
 )
 
 
 def methods_table(
-    network: str, results: dict[str, np.ndarray], methods: list[str], estimates: Estimates
+    network: Network, results: dict[str, np.ndarray], methods: list[str], estimates: Estimates
 ) -> pd.DataFrame:
     """One row a pair of methods: the means over the patches where neither heatmap is constant.
 
@@ -31,6 +33,6 @@ def methods_table(
         compared = {"null": estimates.null[row], "excess": estimates.excess[row]}
         for name, (low, high) in bounds.items():
             compared |= {f"{name}_low": low[row], f"{name}_high": high[row]}
-        names = {"network": network, "method_a": a, "method_b": b}
+        names = {**named(network), "method_a": a, "method_b": b}
         rows.append({**names, "patches": used.sum(), "slides": estimates.slides, **means, **compared})
     return pd.DataFrame(rows, columns=list(COLUMNS))

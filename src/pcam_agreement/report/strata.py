@@ -5,8 +5,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from pcam_agreement.report.bootstrap import bootstrap_sums, interval
+from pcam_agreement.report.bootstrap import bootstrap_sums, contributions, interval
 
+FEW = 5  # patches, below which nothing is claimed
 OUTSIDE = "normal, tumour outside the centre"
 STRATA = (
     *(f"{label}, {right} right" for label in ("tumour", "normal") for right in ("both", "one", "none")),
@@ -30,32 +31,32 @@ def strata(labels: np.ndarray, right: np.ndarray, outside: np.ndarray) -> dict[s
 def strata_table(
     pairs: pd.DataFrame, results: dict[str, np.ndarray], right: np.ndarray, outside: np.ndarray, count: int, seed: int
 ) -> pd.DataFrame:
-    """One row a stratum and pair: mean iou, kappa and null over its patches, the interval of iou, and how many.
+    """One row a stratum and kind of pairs: mean IoU, its null and the excess with its interval over slides.
 
     pairs: an `agreement_table`; results: what `compare` wrote; right, outside: see `strata`; count: of bootstrap
-    replicates. Rows with the networks `all` stand for all pairs of one kind: each patch of each pair counts alike, and
-    `patches` are those that any pair has. A stratum without a patch has 0 patches and no numbers.
+    replicates. Each patch of each pair counts alike, where it has a null; `patches` are those that any pair has. A
+    stratum of fewer than FEW patches has no numbers: IoU itself would mostly say how alike any two patches of it are.
     """
-    iou, slides = results["iou"], results["slides"]
-    names = list(pairs[["method", "network_a", "network_b", "kind"]].itertuples(index=False, name=None))
-    groups = [*np.eye(len(names), dtype=bool)]
-    for kind in dict.fromkeys(pairs["kind"]):
-        names.append((pairs["method"].iloc[0], "all", "all", kind))
-        groups.append((pairs["kind"] == kind).to_numpy())
-    member = np.array(groups).T.astype(float)  # [pairs, groups]
+    iou, null, slides = results["iou"], results["null_iou"], results["slides"]
+    excess = iou - contributions(null, results["labels"], slides)  # how they vary, about another mean
+    kinds = list(dict.fromkeys(pairs["kind"]))
+    member = np.array([pairs["kind"] == kind for kind in kinds]).T.astype(float)  # [pairs, kinds]
     parts = []
     for name, inside in strata(results["labels"], right, outside).items():
-        inside = inside & np.isfinite(iou)
-        sums, counts = bootstrap_sums(np.where(inside, iou, np.nan), slides, count, seed)
-        used = [inside[group].any(0) for group in groups]
-        part = pd.DataFrame(names, columns=["method", "network_a", "network_b", "kind"]).assign(stratum=name)
+        inside = inside & np.isfinite(iou) & np.isfinite(null)
+        used = [inside[(pairs["kind"] == kind).to_numpy()].any(0) for kind in kinds]
+        part = pd.DataFrame({"method": pairs["method"].iloc[0], "kind": kinds, "stratum": name})
         part["patches"] = [patches.sum() for patches in used]
         part["slides"] = [len(np.unique(slides[patches])) for patches in used]
+        sums, counts = bootstrap_sums(np.where(inside, excess, np.nan), slides, count, seed)
         with np.errstate(invalid="ignore"):
-            for measure, values in (("iou", iou), ("kappa", results["kappa"]), ("null", results["null_iou"])):
-                known = inside & np.isfinite(values)
-                part[measure] = (np.where(known, values, 0).sum(1) @ member) / (known.sum(1) @ member)
-            bounds = interval((sums @ member) / (counts @ member), part["slides"].to_numpy())
-        part["iou_low"], part["iou_high"] = np.clip(bounds, 0, 1)  # of two or three slides they are wider than that
+            means = [
+                (np.where(inside, values, 0).sum(1) @ member) / (inside.sum(1) @ member)
+                for values in (iou, null, excess)
+            ]
+            part["iou"], part["null"], part["excess"] = means[0], means[1], means[0] - means[1]
+            replicates = (sums @ member) / (counts @ member) - means[2] + part["excess"].to_numpy()
+            part["excess_low"], part["excess_high"] = interval(replicates, part["slides"].to_numpy())
+        part.loc[part["patches"] < FEW, ["iou", "null", "excess", "excess_low", "excess_high"]] = np.nan
         parts.append(part)
     return pd.concat(parts, ignore_index=True)

@@ -1,120 +1,154 @@
-"""The few numbers of a run that experiments compare, and its table for a terminal: pure, no files."""
+"""The few numbers of a run that experiments compare, and its tables for a terminal: pure, no files."""
 
 import textwrap
+from collections.abc import Mapping
+from math import ceil
 
+import numpy as np
 import pandas as pd
 
-from pcam_agreement.report.bootstrap import Estimates
+from pcam_agreement.agreement.decomposition import Decomposition
+from pcam_agreement.report.shares import SHARES
 from pcam_agreement.report.tables import number
+
+ESTIMATES = ("R", *SHARES, "trainings_needed")
 
 
 def summary(
     scores: dict[str, dict[str, float]],
-    pairs: pd.DataFrame,
+    decompositions: Mapping[str, Decomposition],
+    means: pd.DataFrame,
     maps: pd.DataFrame,
-    estimates: dict[str, Estimates],
     gaps: dict[str, dict],
     faithful: dict[str, dict],
-    chance: float,
+    slides: int,
     data: dict[str, int],
 ) -> dict:
-    """The few numbers that `dvc exp show` compares; None where there is no such pair, or it is undefined.
+    """The few numbers that `dvc exp show` compares; None where there is none, or it is not finite.
 
-    agreement.<method>: iou, kappa and null are means over the pairs of trained networks that differ in more than the
-    seed, normalised over those of them where it is defined; _low and _high are 95 % intervals of these means. chance is
-    the IoU of independent masks (None where their areas differ); ceiling the mean IoU of pairs that differ in the seed
-    only, floor of pairs with an untrained network; repeat_agreement the mean IoU of trained networks' heatmaps with
-    their own from other perturbation samples; constant and unconverged count heatmaps of all networks.
-    auroc_gap.<method>: see `gap_test`; faithfulness.<method>: see `count_verdicts`; data: see `audit.totals`.
+    agreement.<method>: R, the shares and the number of trainings to average, each with _low and _high, the 95 %
+    interval; iou and null are means over pairs of networks of different recipes (_between) and of one (_within);
+    constant and unconverged count heatmaps of all networks. decompositions: each method's, at the headline's scale;
+    means: `tables.means_table` of all methods; gaps: see `gaps.gap_test`, of the methods that have one; faithful: see
+    `count_verdicts`; slides: how many the explained patches are of; data: see `audit.totals`.
     """
     agreement = {}
-    for method, group in pairs.groupby("method", sort=False):
-        mean = group.groupby("kind")[["iou", "kappa", "null", "normalised"]].mean()
-        of_method = maps[maps["method"] == method]
-        is_trained = of_method["network"].isin(
-            group.loc[group["kind"] != "floor", ["network_a", "network_b"]].to_numpy().ravel()
-        )
-        trained = (group["kind"] == "trained").to_numpy()
-        of_iou = estimates[str(method)].interval_of_mean("iou", trained)
-        defined = trained & group["normalised"].notna().to_numpy()
-        of_normalised = estimates[str(method)].interval_of_mean("normalised", defined)
-        agreement[method] = {
-            "iou": number(mean["iou"].get("trained")),
-            "iou_low": number(of_iou[0]),
-            "iou_high": number(of_iou[1]),
-            "kappa": number(mean["kappa"].get("trained")),
-            "chance": number(chance),
-            "null": number(mean["null"].get("trained")),
-            "floor": number(mean["iou"].get("floor")),
-            "ceiling": number(mean["iou"].get("ceiling")),
-            "repeat_agreement": number(of_method.loc[is_trained, "repeat_iou"].mean()),
-            "normalised": number(mean["normalised"].get("trained")),
-            "normalised_low": number(of_normalised[0]),
-            "normalised_high": number(of_normalised[1]),
-            "constant": int(of_method["constant"].sum()),
-            "unconverged": int(of_method["unconverged"].sum()),
+    for method, decomposition in decompositions.items():
+        estimates = {
+            name: decomposition.shares[name] if name in SHARES else getattr(decomposition, name) for name in ESTIMATES
         }
+        numbers: dict[str, float | int | None] = {}
+        for name, estimate in estimates.items():
+            of_name = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            numbers |= {key: number(value) for key, value in of_name.items()}
+        of_kind = means[means["method"] == method].set_index("kind")
+        for kind in ("between", "within"):
+            for measure in ("iou", "null"):
+                numbers[f"{measure}_{kind}"] = number(of_kind[measure].get(kind))
+        of_method = maps[maps["method"] == method]
+        counts = {name: int(of_method[name].sum()) for name in ("constant", "unconverged")}
+        agreement[method] = {**numbers, **counts}
     return {
         "explained_patches": int(maps["patches"].max()),
-        "explained_slides": int(pairs["slides"].max()),
+        "explained_slides": slides,
         "auroc": {network: round(values["auroc"], 4) for network, values in scores.items()},
-        "accuracy": {network: round(values["accuracy"], 4) for network, values in scores.items()},
         "agreement": agreement,
-        "auroc_gap": gaps,
+        "auroc_gap": {method: gap for method, gap in gaps.items() if gap},
         "faithfulness": faithful,
         "data": data,
     }
 
 
 def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
-    """The agreement table for a terminal: one row a pair, mean IoU by method, as many methods in a block as fit."""
-    wide = pairs.assign(pair=pairs["network_a"] + " ~ " + pairs["network_b"]).pivot(
-        index=["kind", "pair"], columns="method", values="iou"
+    """For a terminal: the shares of every method; then mean IoU and weighted IoU of every two recipes, by method.
+
+    pairs: an `agreement_table` of all methods.
+    """
+    agreement = summary["agreement"]
+    methods = list(agreement)
+    recipes = pairs.assign(
+        of=pairs["recipe_a"]
+        + np.where(pairs["kind"] == "within", " (own trainings)", " ~ " + pairs["recipe_b"])
+        + np.where(pairs["kind"] == "untrained", " *", "")
     )
-    methods, names = list(summary["agreement"]), max(len(pair) for _, pair in wide.index)
-    fit = max(1, (width - names - 9) // 10)
+    wide = recipes.pivot_table(index="of", columns="method", values=["iou", "weighted_iou"], sort=False, dropna=False)
+    names = max(*(len(name) for name in wide.index), 32)
+    fit = max(1, (width - names) // 10)
     lines = []
     for start in range(0, len(methods), fit):
-        lines += [*_block(summary["agreement"], wide[methods[start : start + fit]], names), ""]
+        shown = methods[start : start + fit]
+        lines += [*_shares(agreement, shown, names), ""]
+        for measure, title in (("iou", "mean IoU of the top-fraction masks"), ("weighted_iou", "mean weighted IoU")):
+            lines += [*_block(title, pd.DataFrame(wide[measure]).reindex(columns=shown), names), ""]
+        lines += [*_block("null: mean IoU on different patches", _nulls(agreement, shown), names), ""]
     auroc = ", ".join(f"{network} {value:.3f}" for network, value in summary["auroc"].items())
     closing = (
-        f"{summary['explained_patches']} test patches of {summary['explained_slides']} slides explained. "
-        f"A is 0 at the null and 1 at the ceiling. Test AUROC: {auroc}."
+        f"{summary['explained_patches']} test patches of {summary['explained_slides']} slides explained. Shares are of "
+        f"what depends on the patch in where a network looks. *: one or both untrained. Test AUROC: {auroc}."
     )
-    return "\n".join([*lines[:-1], *textwrap.wrap(closing, width)])
+    return "\n".join([*lines, *textwrap.wrap(closing, width)])
 
 
-def _block(agreement: dict, wide: pd.DataFrame, names: int) -> list[str]:
-    """The lines of some methods."""
+def _shares(agreement: dict, methods: list[str], names: int) -> list[str]:
+    """The lines of shares, R and the trainings needed, each with its interval below, of some methods."""
+    lines = [*_head("shares, with 95 % intervals", methods, names)]
+    words = {
+        "common": "common to all recipes",
+        "input": "  seen by untrained ones too",
+        "learned": "  learned",
+        "recipe": "of the recipe",
+        "training": "of the single training",
+        "noise": "method noise",
+        "R": "R (1: as alike as own trainings)",
+        "trainings_needed": "trainings to average",
+    }
+    for name, text in words.items():
+        values = [_rounded(agreement[method][name], name) for method in methods]
+        if name in ("input", "learned", "noise") and all(value is None for value in values):
+            continue
+        form = ".0f" if name == "trainings_needed" else ".2f"
+        lines.append(f"{text:{names}}" + "".join(f"{_number(value, form):>10}" for value in values))
+        bounds = [[_rounded(agreement[method][f"{name}_{end}"], name) for end in ("low", "high")] for method in methods]
+        if any(low is not None or high is not None for low, high in bounds):
+            cells = (_range(low, high, form) for low, high in bounds)
+            lines.append(" " * names + "".join(f"{cell:>10}" for cell in cells))
+    return lines
+
+
+def _rounded(value: float | None, name: str) -> float | None:
+    """A number of trainings is rounded up."""
+    return ceil(value) if value is not None and name == "trainings_needed" else value
+
+
+def _nulls(agreement: dict, methods: list[str]) -> pd.DataFrame:
+    kinds = {"between": "two recipes", "within": "two trainings of one recipe"}
+    rows = {text: [agreement[method][f"null_{kind}"] for method in methods] for kind, text in kinds.items()}
+    return pd.DataFrame.from_dict(rows, "index", dtype=float, columns=methods)
+
+
+def _block(title: str, wide: pd.DataFrame, names: int) -> list[str]:
+    cells = ("".join(f"{_number(value, '.3f'):>10}" for value in row) for row in wide.to_numpy())
+    return [
+        *_head(title, list(wide.columns), names),
+        *(f"{name:{names}}{row}" for name, row in zip(wide.index, cells, strict=True)),
+    ]
+
+
+def _head(title: str, methods: list[str], names: int) -> list[str]:
     short = [
         name if len(name) <= 9 else "".join(part[0] for part in name.split("_")) if "_" in name else name[:9]
-        for name in wide.columns
+        for name in methods
     ]
-    head = f"{'mean IoU of the top-fraction masks':{names + 9}}" + "".join(f"{name:>10}" for name in short)
-    lines = [head, "-" * len(head)]
-    for kind in ("trained", "ceiling", "floor"):
-        for pair, row in wide.loc[kind].iterrows() if kind in wide.index.get_level_values(0) else ():
-            lines.append(f"{kind:9}{pair:{names}}" + "".join(f"{value:10.3f}" for value in row))
-    lines.append("-" * len(head))
-    means = {"iou": "trained pairs", "ceiling": "ceiling", "floor": "floor", "null": "null", "chance": "chance"}
-    if any(agreement[method]["repeat_agreement"] is not None for method in wide.columns):
-        means["repeat_agreement"] = "same network, repeated"
-    for key, label in means.items():
-        lines.append(f"{'mean':9}{label:{names}}" + _cells(agreement, wide.columns, key))
-        if key == "iou":
-            lines.append(f"{'':9}{'  95 % interval':{names}}" + _cells(agreement, wide.columns, "iou_low", "iou_high"))
-    lines.append(f"{'A':9}{'trained pairs':{names}}" + _cells(agreement, wide.columns, "normalised"))
-    interval = _cells(agreement, wide.columns, "normalised_low", "normalised_high")
-    return [*lines, f"{'':9}{'  95 % interval':{names}}" + interval]
+    head = f"{title:{names}}" + "".join(f"{name:>10}" for name in short)
+    return [head, "-" * len(head)]
 
 
-def _cells(agreement: dict, methods: pd.Index, *keys: str) -> str:
-    """One cell a method: the number, or both ends of an interval; - where it is undefined."""
-    cells = []
-    for method in methods:
-        values = [agreement[method][key] for key in keys]
-        short = ".3f" if len(keys) == 1 else ".2f"
-        cells.append(
-            "-" if None in values else "–".join(format(value, short).replace("-0.00", "0.00") for value in values)
-        )
-    return "".join(f"{cell:>10}" for cell in cells)
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or not np.isfinite(value) else format(value, form).replace("-0.00", "0.00")
+
+
+def _range(low: float | None, high: float | None, form: str) -> str:
+    """An interval in nine characters; "≥ n" where it has no upper end."""
+    if low is None:
+        return "-" if high is None else f"≤{high:{form}}"
+    return f"≥{low:{form}}" if high is None else f"{low:{form}}–{high:{form}}"

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -20,10 +21,12 @@ from pcam_agreement.networks.checkpoint import save_checkpoint
 from pcam_agreement.networks.classifier import build_classifier
 from pcam_agreement.networks.device import choose_device
 from pcam_agreement.networks.logits import network_logits
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.training.batches import Data
 from pcam_agreement.training.callbacks import AtomicIO, History, Interval
 from pcam_agreement.training.learner import Learner
-from pcam_agreement.training.settings import Network
+from pcam_agreement.training.settings import Recipe
+from pcam_agreement.training.untrained import PATCHES, untrained_classifier
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 # `batches.Shuffled` asks the trainer where an interrupted epoch stopped; Lightning expects a state of its own.
@@ -40,37 +43,46 @@ def learnt_labels(split: Split, name: str) -> np.ndarray:
     return np.asarray(named("train.label", name, known), np.uint8)
 
 
-def train(
-    name: str,
-    settings: Network,
-    device: str,
-    patches: Path,
-    checkpoint: Path,
-    history: Path,
-    logits: Path,
-    work: Path,
-) -> None:
+@dataclass(frozen=True)
+class Files:
+    """What a training reads, the folder of patches, and what it writes; `work`: the folder where it is unfinished."""
+
+    patches: Path
+    checkpoint: Path
+    history: Path
+    logits: Path
+    work: Path
+
+
+def train(network: Network, settings: Recipe, sample: int, device: str, files: Files) -> None:
     """Train one network and write its best checkpoint, its history and its logits; continue what `work` holds.
 
-    With zero epochs the network is saved as it was built (untrained, with weights none), after one validation. In the
-    file of logits: {valid,test}_logits float32 and {valid,test}_labels uint8, each [N].
+    An untrained network, and one that is given (zero epochs), is saved as it was built, after one validation. sample:
+    the seed of the choice of training patches; everything else depends on the network's own. In the file of logits:
+    {valid,test}_logits float32 and {valid,test}_labels uint8, each [N].
 
     Raises ValueError where the device, the weights or the data are not what was asked for, before training starts, and
     where training diverges.
     """
-    on = choose_device(device, settings.devices)
-    train_split, valid_split = read_split(patches, "train"), read_split(patches, "valid")
+    on, epochs = choose_device(device, settings.devices), settings.epochs if network.trained else 0
+    train_split, valid_split = read_split(files.patches, "train"), read_split(files.patches, "valid")
     labels, valid_labels = (learnt_labels(split, settings.label) for split in (train_split, valid_split))
-    index = stratified_sample(labels, max(1, round(settings.fraction * len(labels))), settings.seed)
+    index = stratified_sample(labels, max(1, round(settings.fraction * len(labels))), sample)
     _check_sizes(settings, len(index), len(valid_labels))
-    seed_everything(settings.seed, verbose=False)
-    learner = Learner(name, build_classifier(settings.architecture, settings.weights, settings.input), settings)
-    if settings.freeze:
-        learner.classifier.freeze()
+    seed_everything(network.seed % 2**32, verbose=False)
+    if network.trained:
+        classifier = build_classifier(settings.architecture, settings.weights, settings.input, epochs > 0)
+        if settings.freeze:
+            classifier.freeze()
+    else:
+        count = len(train_split.patches)
+        chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)
+        classifier = untrained_classifier(settings.architecture, settings.input, train_split.patches[np.sort(chosen)])
+    learner = Learner(network, classifier, settings)
     valid = (valid_split.patches, valid_labels, np.arange(len(valid_labels)))
-    data = Data((train_split.patches, labels, index), valid, settings, settings.seed)
+    data = Data((train_split.patches, labels, index), valid, settings, network.seed)
     best = ModelCheckpoint(
-        work,
+        files.work,
         "best",
         monitor="valid_auroc",
         mode="max",
@@ -78,7 +90,7 @@ def train(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    log, last = History(history), work / "last.ckpt"
+    log, last = History(files.history), files.work / "last.ckpt"
     stop = [EarlyStopping("valid_auroc", mode="max", patience=settings.patience)] if settings.patience else []
     trainer = Trainer(
         accelerator="gpu" if on.type == "cuda" else "cpu",
@@ -88,18 +100,18 @@ def train(
         strategy=DDPStrategy(forward_sync_buffers=False) if settings.devices * settings.nodes > 1 else "auto",
         plugins=[AtomicIO()],
         precision=PRECISION[settings.precision],
-        max_epochs=settings.epochs,
+        max_epochs=epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=[log, best, Interval(last, settings.checkpoint_minutes), *stop],
         logger=False,
-        default_root_dir=work,
+        default_root_dir=files.work,
         deterministic="warn",
         num_sanity_val_steps=0,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
     try:
-        if settings.epochs == 0:
+        if epochs == 0:
             trainer.validate(learner, data, verbose=False)
             log.close()
         else:
@@ -107,30 +119,30 @@ def train(
     except SystemExit as ended:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from ended
     if trainer.is_global_zero:
-        if settings.epochs:
+        if epochs:
             learner.load_state_dict(torch.load(best.best_model_path, "cpu", weights_only=True)["state_dict"])
-        save_checkpoint(learner.classifier, checkpoint)
-        network = learner.classifier.eval().to(on).to(memory_format=torch.channels_last)
+        save_checkpoint(classifier, files.checkpoint)
+        classifier.eval().to(on).to(memory_format=torch.channels_last)
         arrays = {}
-        for split in (valid_split, read_split(patches, "test")):
-            arrays[f"{split.name}_logits"] = network_logits(network, split.patches, on)
-            _check_finite(name, split.name, arrays[f"{split.name}_logits"])
+        for split in (valid_split, read_split(files.patches, "test")):
+            arrays[f"{split.name}_logits"] = network_logits(classifier, split.patches, on)
+            _check_finite(network, split.name, arrays[f"{split.name}_logits"])
             arrays[f"{split.name}_labels"] = split.labels
-        write_arrays(logits, arrays)
-        rmtree(work, ignore_errors=True)
+        write_arrays(files.logits, arrays)
+        rmtree(files.work, ignore_errors=True)
 
 
-def _check_finite(name: str, split: str, logits: np.ndarray) -> None:
+def _check_finite(network: Network, split: str, logits: np.ndarray) -> None:
     """Raise ValueError where a logit is not finite: nothing can be said of such a network."""
     broken = len(logits) - int(np.isfinite(logits).sum())
     if broken:
         raise ValueError(
-            f"network.{name}: {broken} of {len(logits)} logits on {split} are not finite; lower its lr and train it "
-            "again, or choose another architecture."
+            f"network.{network.recipe}: {broken} of {len(logits)} {split} logits of {network.name} are not "
+            "finite; lower its lr and train it again, or choose another architecture."
         )
 
 
-def _check_sizes(settings: Network, train: int, valid: int) -> None:
+def _check_sizes(settings: Recipe, train: int, valid: int) -> None:
     """Raise ValueError where there are too few patches of train or valid for the shares of a batch."""
     if train < 2 * settings.shares:
         raise ValueError(

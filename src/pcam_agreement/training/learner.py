@@ -1,6 +1,5 @@
 """The training and validation steps of a classifier, its optimiser and its schedule."""
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -9,10 +8,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
+from pcam_agreement.core.seeds import seed_of
 from pcam_agreement.networks.classifier import Classifier, to_float
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.training.augmentation import augment, random_numbers
 from pcam_agreement.training.batches import Batch
-from pcam_agreement.training.settings import Network
+from pcam_agreement.training.settings import Recipe
 
 CHECK_EVERY = 50  # steps between checks whether training has diverged
 LARGEST = 1e4  # mean training loss of a patch from which no training comes back; guessing has 0.7
@@ -21,9 +22,9 @@ LARGEST = 1e4  # mean training loss of a patch from which no training comes back
 class Learner(LightningModule):
     """The training and validation steps of a classifier."""
 
-    def __init__(self, name: str, classifier: Classifier, settings: Network) -> None:
+    def __init__(self, network: Network, classifier: Classifier, settings: Recipe) -> None:
         super().__init__()
-        self.name, self.classifier, self.settings = name, classifier, settings
+        self.network, self.classifier, self.settings = network, classifier, settings
         self.run = torch.compile(classifier) if settings.compile else classifier
         self.losses = torch.zeros(2, dtype=torch.float64)  # of this epoch, in this process: their sum, and of how many
         self.valid_loss = MeanMetric().set_dtype(torch.float64)
@@ -32,11 +33,11 @@ class Learner(LightningModule):
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """The loss of this share of a batch, so scaled that the mean over all shares is the mean over the batch."""
         patches, labels, (start, whole) = batch
-        settings, accumulate = self.settings, self.settings.accumulate
+        settings, accumulate, seed = self.settings, self.settings.accumulate, self.network.seed
         # Augmentation depends on the seed, the step and the place in the batch alone, dropout also on the process:
         # a resumed run has the same random numbers.
-        torch.manual_seed(_seed(settings.seed, self.current_epoch, number, self.global_rank))
-        random = random_numbers(whole, _seed(settings.seed, self.current_epoch, number // accumulate))
+        torch.manual_seed(seed_of(seed, self.current_epoch, number, self.global_rank))
+        random = random_numbers(whole, seed_of(seed, self.current_epoch, number // accumulate))
         random = random[start : start + len(labels)]
         inputs = augment(to_float(patches), random, settings.flips, settings.quarter_turns, settings.stain_jitter)
         loss = binary_cross_entropy_with_logits(self.run(inputs), labels.float(), reduction="sum")
@@ -88,7 +89,8 @@ class Learner(LightningModule):
         """Raise ValueError where a loss is not below this limit, or NaN."""
         if not loss < largest:
             raise ValueError(
-                f"network.{self.name}: training diverged in epoch {self.current_epoch + 1}, the {name} loss is "
+                f"network.{self.network.recipe}: training {self.network.training} diverged in epoch "
+                f"{self.current_epoch + 1}, the {name} loss is "
                 f"{loss:.3g}; lower its lr (found {self.settings.lr:g}), or use precision 32."
             )
 
@@ -107,7 +109,3 @@ class Learner(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

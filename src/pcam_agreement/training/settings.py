@@ -1,10 +1,10 @@
-"""Settings of training: the `train` block with a network's own block laid over it."""
+"""Settings of training: the `train` block with a recipe's own block laid over it."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pcam_agreement.core.settings import AS_TEXT, Count, Fraction, Level, Positive, Seed, Settings
+from pcam_agreement.core.settings import AS_TEXT, Count, Fraction, Level, Positive, Settings
 
 
 class Training(Settings):
@@ -46,8 +46,7 @@ class Training(Settings):
         return self
 
 
-class Network(Training):
-    """A recipe: a block of `network`, whole (see networks.recipes)."""
+class Recipe(Training):
+    """A block of `network`, whole (see networks.recipes)."""
 
     architecture: str
-    seed: Seed

@@ -1,7 +1,6 @@
 """Planted truth: networks that can only use one cue agree, networks that use different ones do not, at equal AUROC."""
 
 from argparse import Namespace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from test_synthetic import colours
 
 from conftest import ROOT
-from pcam_agreement.agreement.null import null_iou
-from pcam_agreement.agreement.pairs import ceilings, pair_kind
+from pcam_agreement.agreement.components import Networks
+from pcam_agreement.agreement.decomposition import Decomposition, decompose
+from pcam_agreement.agreement.overlaps import unpack
+from pcam_agreement.agreement.shares import decompose_heatmaps
 from pcam_agreement.core.files import read_arrays
 from pcam_agreement.core.patch import PATCH
 from pcam_agreement.core.settings import read_params
@@ -23,44 +24,31 @@ from pcam_agreement.data.pcam import read_split
 from pcam_agreement.data.slides import DrawnSlides, SplitSlides
 from pcam_agreement.data.sources import planted
 from pcam_agreement.data.tissue import MARGIN, SIDE
-from pcam_agreement.heatmaps.masks import overlap, top_mask
+from pcam_agreement.networks.recipes import networks
 from pcam_agreement.pipeline import compare, explain, fetch, train
 from pcam_agreement.pipeline.params import Params, check_params
-from pcam_agreement.report import bootstrap
 from pcam_agreement.report.metrics import auroc
+from pcam_agreement.report.shares import overlap_with_untrained
 
 TRAIN, TEST = (0, 0, 0), (0, 2, 0)
 TOP = 0.05  # of the pixels: about the area of a cue
 
 
-def normalised(results, networks):
-    """Normalised agreement of every pair of the networks, by name."""
-    estimates = bootstrap.estimate(results, ceilings(networks), 200, 0)
-    return dict(zip(combinations(networks, 2), estimates.normalised, strict=True))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two architectures that learn one cue, one that learns the other, two of them twice, and one untrained."""
+    """Two architectures, each with each cue: four recipes, two trainings and an untrained network of each."""
     raw = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-
-    def network(architecture: str, label: str, seed: int, **change: int) -> dict:
-        return {"architecture": f"timm/{architecture}", "label": label, "seed": seed, **change}
-
     raw["data"]["source"] = "planted"
-    raw["data"]["planted"] = {"slides": {"train": 12, "valid": 1, "test": 8}, "patches_per_slide": 96}
+    raw["data"]["planted"] = {"slides": {"train": 8, "valid": 1, "test": 6}, "patches_per_slide": 96}
     raw["train"].update(lr=3e-3, epochs=4, fraction=1.0, batch_size=16, stain_jitter=0.0)
     raw["network"] = {
-        "one": network("test_byobnet", "cue_one", 0),
-        "one_twin": network("test_byobnet", "cue_one", 1),
-        "one_other": network("test_efficientnet", "cue_one", 0, epochs=6),
-        "one_other_twin": network("test_efficientnet", "cue_one", 1, epochs=6),
-        "two": network("test_byobnet", "cue_two", 0),
-        "two_twin": network("test_byobnet", "cue_two", 1),
-        "untrained": network("test_byobnet", "label", 2, epochs=0),
+        f"{cue}_{architecture}": {"architecture": f"timm/test_{architecture}", "label": f"cue_{cue}", "epochs": epochs}
+        for cue in ("one", "two")
+        for architecture, epochs in (("byobnet", 4), ("efficientnet", 5))
     }
-    raw["networks"], raw["tested"], raw["methods"] = list(raw["network"]), [], ["occlusion"]
-    raw["explain"].update(patches=48)
+    raw["recipes"], raw["trainings"], raw["methods"] = list(raw["network"]), [1, 2, "untrained"], ["occlusion"]
+    raw["explain"].update(patches=32)
+    raw["method"]["occlusion"].update(stride=12)
     raw["agreement"].update(top_fraction=TOP)
     folder = tmp_path_factory.mktemp("planted")
     YAML().dump(raw, folder / "params.yaml")
@@ -76,7 +64,7 @@ def settings(folder: Path) -> Params:
 def data(folder: Path, settings: Params) -> Path:
     """What the stages, as they are, make of these settings: data/ of a run."""
     data, file = folder / "data", folder / "params.yaml"
-    patches, method = data / "patches", settings.methods[0]
+    patches, heatmaps = data / "patches", data / "heatmaps" / "occlusion"
 
     def run(stage, **arguments: object) -> None:
         stage.main(Namespace(params=file, **arguments))
@@ -84,60 +72,43 @@ def data(folder: Path, settings: Params) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCAM_AGREEMENT_WORK", str(folder / "work"))
         run(fetch, out=patches)
-        for name in settings.networks:
-            network = {"patches": patches, "checkpoint": data / f"{name}.safetensors"}
-            run(train, network=name, history=data / "history" / name, logits=data / f"{name}.h5", **network)
-            run(explain, method=method, network=name, heatmaps=data / "heatmaps" / f"{name}.h5", **network)
-        run(compare, patches=patches, heatmaps=data / "heatmaps", agreement=data / "agreement.h5")
+        for network in networks(read_params(file)):
+            names = {"recipe": network.recipe, "training": network.training, "patches": patches}
+            names["checkpoint"] = network.path(data / "checkpoints", ".safetensors")
+            history, logits = network.path(data / "history"), network.path(data / "logits", ".h5")
+            run(train, history=history, logits=logits, **names)
+            run(explain, method="occlusion", heatmaps=network.path(heatmaps, ".h5"), **names)
+        run(compare, patches=patches, heatmaps=heatmaps, agreement=data / "agreement.h5")
     return data
 
 
-def networks_of(settings: Params) -> dict[str, dict]:
-    return {name: network.model_dump() for name, network in settings.network.items()}
-
-
-def level(networks: dict[str, dict], a: str, b: str) -> str:
-    """What is known of a pair before anything is measured."""
-    if not (networks[a]["epochs"] and networks[b]["epochs"]):
-        return "untrained"
-    if pair_kind(networks[a], networks[b]) == "ceiling":
-        return "ceiling"
-    return "same" if networks[a]["label"] == networks[b]["label"] else "different"
-
-
-def test_networks_that_learn_different_labels_are_a_trained_pair_and_no_ceiling(settings):
-    assert pair_kind(networks_of(settings)["one"], networks_of(settings)["two"]) == "trained"
-    assert pair_kind(networks_of(settings)["one"], networks_of(settings)["one_twin"]) == "ceiling"
-    pairs = list(combinations(networks_of(settings), 2))
-    expected = [[pairs.index(pair)] for pair in (("one", "one_twin"), ("two", "two_twin"))]
-    assert ceilings(networks_of(settings))[pairs.index(("one", "two"))] == expected
+def assert_cues_are_told_apart(result: Decomposition, same: float, different: float) -> None:
+    """By A of recipes that learn one cue, and of those that learn two; recipes are named by their cue first."""
+    values = {pair: round(estimate.value, 3) for pair, estimate in result.agreement.items()}
+    for (a, b), value in values.items():
+        if a.split("_")[0] == b.split("_")[0]:
+            assert value >= same, values
+        else:  # may be below 0: the cues of one patch are apart, those of two patches may meet
+            assert -1 <= value <= different, values
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_heatmaps_of_one_cue_agree_and_heatmaps_of_different_cues_do_not(settings, seed):
+def test_made_up_heatmaps_of_one_cue_have_an_a_of_one_and_those_of_two_cues_none(seed):
     keys, n = [(seed, 2, slide) for slide in range(8)], 8
     cues = np.concatenate([planted.masks(key, n) for key in keys])
     labels = np.concatenate([planted.rows(key, n)["center_tumor_patch"] for key in keys])
-    random = np.random.default_rng(seed)
-    maps = random.exponential(size=(len(networks_of(settings)), *cues.shape))
-    for row, network in enumerate(networks_of(settings).values()):
-        if network["epochs"]:
-            maps[row] += 6 * (cues == planted.CUES.index(network["label"]) + 1)
-    masks = np.stack([top_mask(heatmaps.reshape(len(cues), -1), TOP) for heatmaps in maps])
-    iou = np.stack([overlap(a, b) for a, b in combinations(masks, 2)])
-    slides = np.repeat(np.arange(len(keys)), n)
-    null = null_iou(masks, np.zeros(masks.shape[:2], bool), labels, slides)
-    results = {"iou": iou, "null_iou": null, "labels": labels, "slides": slides}
-    agreement = normalised(results, networks_of(settings))
-    assert sum(np.isfinite(value) for value in agreement.values()) == len(agreement) - 3  # not the ceilings
-    for (a, b), value in agreement.items():
-        match level(networks_of(settings), a, b):
-            case "same":
-                assert value == pytest.approx(1, abs=0.05), (a, b)
-            case "untrained" if np.isfinite(value):
-                assert value == pytest.approx(0, abs=0.05), (a, b)
-            case "different":  # below 0: the cues of one patch are apart, those of two patches may meet
-                assert -0.1 < value < 0.05, (a, b)
+    recipes = [f"{cue}_{number}" for cue in ("one", "two") for number in (1, 2)]
+    names = [recipe for recipe in recipes for _ in range(3)] + recipes
+    maps = np.random.default_rng(seed).exponential(size=(len(names), *cues.shape))
+    for row, name in enumerate(names[:12]):
+        maps[row] += 6 * (cues == (1 if name.startswith("one") else 2))
+    slides, trained = np.repeat(np.arange(len(keys)), n), [row < 12 for row in range(len(names))]
+    tumour = labels == 1  # on the other patches nothing is planted
+    result = decompose_heatmaps(
+        maps[:, tumour], names, labels[tumour], slides[tumour], trained=trained, fraction=TOP, sigma=0
+    )
+    assert_cues_are_told_apart(result, same=0.95, different=0.05)
+    assert max(abs(estimate.value) for estimate in result.imprint.values()) < 0.02
 
 
 @pytest.mark.parametrize("key", [TRAIN, (0, 1, 0), TEST])
@@ -178,24 +149,18 @@ def test_more_patches_than_a_slide_has_are_refused(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_networks_of_one_cue_agree_and_networks_of_different_cues_do_not_though_all_perform_alike(data, settings):
-    logits = {name: read_arrays(data / f"{name}.h5") for name in settings.networks}
+def test_networks_of_one_cue_agree_and_networks_of_different_cues_do_not_though_all_perform_alike(data, folder):
+    chosen = networks(read_params(folder / "params.yaml"))
+    trained = [network for network in chosen if network.trained]
+    logits = {network.name: read_arrays(network.path(data / "logits", ".h5")) for network in trained}
     scores = {name: auroc(arrays["test_logits"], arrays["test_labels"]) for name, arrays in logits.items()}
-    assert min(scores[name] for name, network in networks_of(settings).items() if network["epochs"]) > 0.95, scores
-    results = read_arrays(data / "agreement.h5")
-    tumour = results["labels"] == 1  # on the other patches nothing is planted
-    on_tumour = {name: results[name][..., tumour] for name in ("iou", "null_iou", "labels", "slides")}
-    agreement = normalised(on_tumour, networks_of(settings))
-    rounded = {f"{a} ~ {b}": round(float(value), 3) for (a, b), value in agreement.items()}
-    print(scores, rounded)
-    for (a, b), value in agreement.items():
-        match level(networks_of(settings), a, b):
-            case "same":
-                assert value >= 0.8, rounded
-            case "different":
-                assert value <= 0.2, rounded
-            case "untrained" if np.isfinite(value):
-                assert abs(value) <= 0.2, rounded
+    assert min(scores.values()) > 0.95, scores
+    headline = next(iter(unpack(read_arrays(data / "agreement.h5"), "overlap").values()))
+    recipes, architectures, is_trained = zip(*((n.recipe, n.architecture, n.trained) for n in chosen), strict=True)
+    # On normal patches nothing is planted.
+    result = decompose(headline.of_label(1), Networks(recipes, architectures, is_trained))
+    assert_cues_are_told_apart(result, same=0.8, different=0.1)
+    assert abs(overlap_with_untrained(result, chosen)) <= 0.1
 
 
 @pytest.mark.slow

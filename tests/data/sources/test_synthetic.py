@@ -44,7 +44,7 @@ def fewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
     folder = tmp_path_factory.mktemp("large")
-    synthetic.write(folder, settings(16, 1, 6, 224), seed=0)
+    synthetic.write(folder, settings(10, 1, 4, 224), seed=0)
     return {name: read_split(folder, name) for name in SPLITS}
 
 

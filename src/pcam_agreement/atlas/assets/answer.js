@@ -2,13 +2,16 @@
 "use strict";
 
 const MEASURES = {
+  correlation: "patch-specific correlation of the masks",
+  overlap: "patch-specific overlap of the masks",
   iou: "IoU of the masks",
-  kappa: "Cohen's kappa: IoU corrected for chance",
   excess: "IoU above the null",
-  normalised: "A: from null (0) to ceiling (1)",
+  kappa: "Cohen's kappa: IoU corrected for chance",
   weighted_iou: "weighted IoU of the heatmaps",
   spearman: "rank correlation of the heatmaps",
+  ssim: "structural similarity of the heatmaps",
 };
+const BLURRED = ["correlation", "overlap"]; // of masks at the scale of the shares
 
 function renderAnswer(state) {
   const methods = new Set(atlas.runs.flatMap((run) => Object.keys(run.methods)));
@@ -18,13 +21,20 @@ function renderAnswer(state) {
     choice(state, "measure", "measure", MEASURES),
   );
   const runs = atlas.runs.map((run, number) => ({ run, number: String(number) }));
+  for (const { run, number } of runs) fill(document.getElementById(`shares-${number}`), shares(run));
   fill(
     document.getElementById("matrices"),
     runs.map((each) => matrix(state, each)),
   );
   fill(
+    document.getElementById("recipes"),
+    runs.map((each) => recipeTables(state, each)),
+  );
+  const gaps = runs.filter(({ run }) => run.tables.gaps.length);
+  document.getElementById("gap-part").hidden = !gaps.length;
+  fill(
     document.getElementById("gaps"),
-    runs.map((each) => gapPlot(state, each)),
+    gaps.map((each) => gapPlot(state, each)),
   );
 }
 
@@ -37,11 +47,14 @@ function pairRow(run, method, a, b) {
   );
 }
 
-/** The networks with those beside each other that agree; in all runs in the order of the first, to be compared. */
+/** The networks, recipe by recipe and the untrained ones last; in all runs in the same order, to be compared. */
 function orderOf(run) {
   const all = new Set(atlas.runs.flatMap((each) => each.order));
   return [...all].filter((network) => run.networks.includes(network));
 }
+
+/** The IoU of two random masks; null where ties let the areas of masks differ. */
+const chanceOf = (run) => (run.ties === "share" ? run.fraction / (2 - run.fraction) : null);
 
 /** The range of the colours: the chance level (0, or the lowest value), and the highest of all runs and methods.
  *  Null where no pair has a number. */
@@ -52,11 +65,8 @@ function colourRange(measure) {
     .filter((text) => text !== "")
     .map(Number);
   if (values.length === 0) return null;
-  const chance = Math.min(
-    ...atlas.runs.flatMap((run) => Object.values(run.summary.agreement).map((each) => each.chance)),
-  );
-  const low = { iou: chance, weighted_iou: Math.min(...values) }[measure] ?? 0;
-  return [low, measure === "normalised" ? Math.max(1, ...values) : Math.max(low + 0.01, ...values)];
+  const low = { iou: Math.min(...atlas.runs.map(chanceOf)), weighted_iou: Math.min(...values) }[measure] ?? 0;
+  return [low, Math.max(low + 0.01, ...values)];
 }
 
 function matrix(state, { run, number }) {
@@ -69,48 +79,32 @@ function matrix(state, { run, number }) {
   const cell = (a, b) => {
     const row = pairRow(run, method, a, b);
     const share = row[measure] === "" ? null : (Number(row[measure]) - range[0]) / (range[1] - range[0]);
-    const address = link(state, { ...ALL_PATCHES, view: "patches", run: number, a: row.network_a, b: row.network_b });
-    const style = share === null ? "" : shade(share);
+    const address = { ...ALL_PATCHES, view: "patches", run: number, a: row.network_a, b: row.network_b };
     return element(
-      "td",
-      {},
-      element(
-        "a",
-        {
-          href: address,
-          class: `cell ${row.kind}`,
-          style,
-          "aria-label": sentence(run, row, measure),
-          focus: () => explain(row),
-          mouseenter: () => explain(row),
-        },
-        share === null ? "undefined" : short(row[measure]),
-      ),
+      "a",
+      {
+        href: link(state, address),
+        class: `cell ${row.kind}`,
+        style: share === null ? "" : shade(share),
+        "aria-label": sentence(row, measure),
+        focus: () => explain(row),
+        mouseenter: () => explain(row),
+      },
+      share === null ? "undefined" : digits(row[measure]),
     );
   };
-  const rows = order.slice(1).map((network, place) =>
-    element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, breakable(network)),
-      order.slice(0, -1).map((other, column) => (column <= place ? cell(other, network) : element("td"))),
-    ),
-  );
-  const heads = order.slice(0, -1).map((network) => element("th", { scope: "col" }, breakable(network)));
-  const first =
-    run.tables.agreement.find((row) => row.method === method && row.kind === "trained") ??
-    run.tables.agreement.find((row) => row.method === method);
-  explain(first);
+  explain(pairRow(run, method, ...firstPair(run)));
   const title = atlas.runs.length > 1 ? `${run.name}: ` : "";
   return element(
     "figure",
     { class: order.length > 6 ? "matrix many" : "matrix" },
-    element("figcaption", {}, `${title}${MEASURES[measure]}, ${method}: ${run.methods[method]}.`),
     element(
-      "div",
-      { class: "scroll" },
-      element("table", {}, element("thead", {}, element("tr", {}, element("td"), heads)), element("tbody", {}, rows)),
+      "figcaption",
+      {},
+      `${title}${MEASURES[measure]}${BLURRED.includes(measure) ? ` (scale ${run.sigma} pixels)` : ""}, ${method}: ` +
+        `${run.methods[method].description}.`,
     ),
+    element("div", { class: "scroll" }, pairsTable(order, cell)),
     range ? scale(measure, ...range) : null,
     details,
   );
@@ -128,78 +122,68 @@ function scale(measure, low, high) {
     low.toFixed(2) + (measure === "iou" ? " (chance)" : ""),
     element("span", { class: "bar", style: `background:linear-gradient(to right, ${stops.join(", ")})` }),
     high.toFixed(2),
-    element("span", { class: "key ceiling" }, "ceiling: one architecture, two seeds"),
-    element("span", { class: "key floor" }, "floor: one of them untrained"),
+    element("span", { class: "key within" }, KINDS.within),
+    element("span", { class: "key untrained" }, KINDS.untrained),
   );
 }
 
 const KINDS = {
-  trained: "two trained networks",
-  ceiling: "ceiling: one architecture, two seeds",
-  floor: "floor: one of them is untrained",
+  between: "networks of two recipes",
+  within: "two trainings of one recipe",
+  untrained: "one or both untrained",
 };
 
 const interval = (row, name) =>
-  row[`${name}_low`] ? `95 % interval ${row[`${name}_low`]} to ${row[`${name}_high`]}` : "no interval";
-
-/** The trainings of one architecture that a pair's ceiling is the mean of. */
-function ceilingRows(run, row) {
-  const place = run.pairs.findIndex(([a, b]) => a === row.network_a && b === row.network_b);
-  return run.ceilings[place].map((other) => pairRow(run, row.method, ...run.pairs[other]));
-}
-
-function ceilingInWords(run, row) {
-  const rows = ceilingRows(run, row);
-  return rows.length
-    ? rows.map((row) => `${row.iou} (${row.network_a} ~ ${row.network_b})`).join(", ")
-    : "none: neither network was trained again from another seed";
-}
+  row[`${name}_low`]
+    ? `95 % interval ${digits(row[`${name}_low`])} to ${digits(row[`${name}_high`])}`
+    : "no interval";
 
 /** Why a pair has no number of a measure. */
 function whyUndefined(row, measure) {
-  if (measure === "normalised") return row.undefined || "no reason given";
   if (row.iou === "") return "no patch where neither map is constant";
-  return { kappa: "the areas of masks differ", excess: "no null" }[measure] ?? "no patch where it is a number";
+  return {
+    kappa: "the areas of masks differ",
+    excess: "no null",
+    correlation: "a network shares nothing with itself about the patch",
+    overlap: "too few slides of a label",
+  }[measure] ?? "no patch where it is a number";
 }
 
-function normalisedInWords(row) {
-  return row.normalised === ""
-    ? `undefined: ${whyUndefined(row, "normalised")}`
-    : `${row.normalised}, ${interval(row, "normalised")}`;
-}
+/** A number of a pair with its interval, or why there is none. */
+const inWords = (row, measure) =>
+  row[measure] === ""
+    ? `undefined: ${whyUndefined(row, measure)}`
+    : digits(row[measure]) + (`${measure}_low` in row ? `, ${interval(row, measure)}` : "");
 
 /** A cell as a sentence, for screen readers. */
-function sentence(run, row, measure) {
-  const value = row[measure] === "" ? `undefined: ${whyUndefined(row, measure)}` : row[measure];
+function sentence(row, measure) {
+  const others = measure === "iou" ? "" : ` IoU ${inWords(row, "iou")};`;
   return (
-    `${row.network_a} and ${row.network_b}, ${KINDS[row.kind]}: ${MEASURES[measure]} ${value}. ` +
-    `IoU ${row.iou || "undefined"}, ` +
-    `${interval(row, "iou")}; null ${row.null || "none"}; ceiling ${ceilingInWords(run, row)}. Opens the patches.`
+    `${row.network_a} and ${row.network_b}, ${KINDS[row.kind]}: ${MEASURES[measure]} ${inWords(row, measure)}.` +
+    `${others} null ${digits(row.null)}. Opens the patches.`
   );
 }
 
-/** The numbers of a pair, in the digits of plots/agreement.csv. */
+/** The numbers of a pair. */
 function pairInWords(run, row) {
-  const { chance } = run.summary.agreement[row.method];
+  const chance = chanceOf(run);
   const facts = [
-    [
-      "IoU",
-      row.iou === "" ? `undefined: ${whyUndefined(row, "iou")}` : `${row.iou}, ${interval(row, "iou")}`,
-    ],
+    ["IoU", inWords(row, "iou")],
     [
       "null",
       row.null === ""
         ? "none: no other patch of the label on another slide"
-        : `${row.null}, ${interval(row, "null")}: the same two networks on different patches`,
+        : `${digits(row.null)}, ${interval(row, "null")}: the same two networks on different patches`,
     ],
-    ["chance", chance === null ? "none: the areas of masks differ" : `${chance}: two random masks`],
-    ["ceiling", ceilingInWords(run, row)],
-    ["A", normalisedInWords(row)],
+    ["IoU above null", inWords(row, "excess")],
+    ["correlation", `${inWords(row, "correlation")}: patch-specific, scale ${run.sigma} pixels`],
     [
       "other measures",
-      `kappa ${row.kappa || "–"}; rank correlation ${row.spearman || "–"}; weighted IoU ` +
-        `${row.weighted_iou || "–"} (its chance ${row.weighted_iou_chance || "–"})`,
+      `overlap ${digits(row.overlap)}; kappa ${digits(row.kappa)}; rank correlation ${digits(row.spearman)}; ` +
+        `weighted IoU ${digits(row.weighted_iou)} (chance ${digits(row.weighted_iou_chance)}); ` +
+        `structural similarity ${digits(row.ssim)} (null ${digits(row.ssim_null)})`,
     ],
+    ["chance", chance === null ? "none: the areas of masks differ" : `IoU ${digits(chance)}: two random masks`],
     ["based on", `${row.patches} patches of ${row.slides} slides`],
   ];
   const doubts = [row.network_a, row.network_b].map((network) => doubt(run, row.method, network)).filter(Boolean);

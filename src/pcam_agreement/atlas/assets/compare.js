@@ -5,12 +5,12 @@
 function comparison(state, run, patch, border) {
   scene.over = layerOf("over");
   scene.overlap = element("output", { id: "overlap" });
-  scene.pairs = element("div", { class: "scroll" });
+  scene.pairs = document.getElementById("pairs");
   const select = (which, chosen) => {
     const options = atlas.runs.flatMap((each, number) =>
       scene.shown[number]
         ? Object.keys(each.methods).flatMap((method) =>
-            each.networks.map((network) => ({ run: number, method, network })),
+            each.maps.map((network) => ({ run: number, method, network })),
           )
         : [],
     );
@@ -37,7 +37,6 @@ function comparison(state, run, patch, border) {
       element("span", { class: "only second" }, "2nd only"),
     ),
     element("p", {}, scene.overlap),
-    scene.pairs,
   ];
 }
 
@@ -45,11 +44,20 @@ function mapInWords({ run, method, network }) {
   return `${network}, ${method}${atlas.runs.length > 1 ? `, ${atlas.runs[run].name}` : ""}`;
 }
 
+/** What is wrong with a heatmap of a patch; the mean of a recipe is constant where all of its trainings are. */
+function stateOf(run, key, method, map) {
+  const states = run.byKey.get(key).state[method];
+  if (run.networks.includes(map)) return states[run.networks.indexOf(map)];
+  const parts = run.networks.filter((name) => run.of[name].trained && map === `${run.of[name].recipe}-${MEAN}`);
+  const gone = parts.every((name) => ["constant", "nonfinite"].includes(states[run.networks.indexOf(name)]));
+  return gone ? "constant" : "";
+}
+
 /** A mask, or why there is none. */
 function maskIn(state, shown, { run: number, method, network }, top) {
   const run = atlas.runs[number];
   if (!shown[number]) return { why: `this patch was not explained in ${run.name}` };
-  const status = run.byKey.get(state.patch).state[method][run.networks.indexOf(network)];
+  const status = stateOf(run, state.patch, method, network);
   if (status === "constant" || status === "nonfinite")
     return { why: `the map of ${network} is ${STATES[status].split(":")[0]}` };
   return maskOf(run, shown[number].maps[method][network], top);
@@ -74,49 +82,20 @@ function pairTable(state, shown, top) {
       second: mapName({ run: number, method, network: b }),
     };
     return element(
-      "td",
-      {},
-      element(
-        "a",
-        {
-          class: "cell",
-          href: link(state, names),
-          "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null,
-          style: iou === null ? "" : shade(iou),
-        },
-        iou === null ? "–" : iou.toFixed(2),
-      ),
+      "a",
+      {
+        class: "cell",
+        href: link(state, names),
+        "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null,
+        style: iou === null ? "" : shade(iou),
+      },
+      iou === null ? "–" : digits(iou),
     );
   };
   return element(
     "figure",
     { class: order.length > 4 ? "matrix many" : "matrix" },
     element("figcaption", {}, `IoU of every pair on this patch, ${method}, at ${percent(top)} (colours from 0 to 1)`),
-    element(
-      "table",
-      {},
-      element(
-        "thead",
-        {},
-        element(
-          "tr",
-          {},
-          element("td"),
-          order.slice(0, -1).map((name) => element("th", { scope: "col" }, breakable(name))),
-        ),
-      ),
-      element(
-        "tbody",
-        {},
-        order.slice(1).map((name, place) =>
-          element(
-            "tr",
-            {},
-            element("th", { scope: "row" }, breakable(name)),
-            order.slice(0, place + 1).map((other) => cell(other, name)),
-          ),
-        ),
-      ),
-    ),
+    pairsTable(order, cell),
   );
 }

@@ -3,16 +3,18 @@
 
 const GAP = { width: 420, height: 280, left: 56, right: 16, top: 14, bottom: 44 };
 
-/** One point a pair of architectures: how far apart they perform, and how much they agree. */
+/** One point a pair of architectures: how far apart they perform, and how much they agree; of five or more. */
 function gapPlot(state, { run, number }) {
   if (!run.methods[state.method]) return element("figure", { class: "gap" }, notIn(run, state.method));
   const rows = run.tables.gaps.filter((row) => row.method === state.method && row.agreement !== "");
   const test = run.summary.auroc_gap[state.method];
-  const title = `${atlas.runs.length > 1 ? `${run.name}: ` : ""}Do networks that perform alike agree more? `;
+  const title = `${atlas.runs.length > 1 ? `${run.name}: ` : ""}Do architectures that perform alike agree more? `;
   if (!test || rows.length === 0) {
     return element("figure", { class: "gap" }, element("figcaption", {}, `${title}There is no pair to show.`));
   }
-  const words = { normalised: "A: from null (0) to ceiling (1)", excess: "IoU above the null" }[rows[0].measure];
+  const words = "A: normalised agreement";
+  const networkOf = (architecture) =>
+    run.networks.find((name) => run.of[name].architecture === architecture && run.of[name].trained);
   const numbers = rows.map((row) => ({
     x: Number(row.auroc_gap),
     ends: [row.low, row.agreement, row.high].map(Number),
@@ -24,49 +26,49 @@ function gapPlot(state, { run, number }) {
   const y = (value) =>
     GAP.height - GAP.bottom - ((value - bottom) / (top - bottom)) * (GAP.height - GAP.top - GAP.bottom);
   const status = element("p", { class: "hint", role: "status" });
-  const name = (row) => `${row.network_a} ~ ${row.network_b}`;
+  const name = (row) => `${row.architecture_a} ~ ${row.architecture_b}`;
+  const label = (row) => name(row).replaceAll("timm/", "");
   const intervals = rows.map((row, place) => {
     const { x: gap, ends } = numbers[place];
-    return row.low === ""
+    return row.low === "" || row.high === ""
       ? null
       : element("svg:line", { x1: x(gap), x2: x(gap), y1: y(ends[0]), y2: y(ends[2]), class: "interval" });
   });
-  const labels = labelPlaces(numbers.map(({ x: gap, ends }) => [x(gap), y(ends[1])]));
+  const labels = labelPlaces(
+    numbers.map(({ x: gap, ends }) => [x(gap), y(ends[1])]),
+    rows.map(label),
+  );
   const marks = rows.map((row, place) => {
     const { x: gap, ends } = numbers[place];
     const text =
-      `${name(row)}: gap in AUROC ${row.auroc_gap}, ${words} ${row.agreement}` +
-      (row.low === "" ? ", no interval" : `, 95 % interval ${row.low} to ${row.high}`);
+      `${name(row)}: gap in AUROC ${digits(row.auroc_gap)}, A ${digits(row.agreement)}` +
+      (row.low === "" ? ", no interval" : `, 95 % interval ${digits(row.low)} to ${digits(row.high)}`);
     return element(
       "svg:a",
       {
-        href: link(state, { ...ALL_PATCHES, view: "patches", run: number, a: row.network_a, b: row.network_b }),
+        href: link(state, {
+          ...ALL_PATCHES,
+          view: "patches",
+          run: number,
+          a: networkOf(row.architecture_a),
+          b: networkOf(row.architecture_b),
+        }),
         "aria-label": text,
         focus: () => status.replaceChildren(text),
         mouseenter: () => status.replaceChildren(text),
       },
       element("svg:title", {}, text),
       element("svg:circle", { cx: x(gap), cy: y(ends[1]), r: 5 }),
-      rows.length > 10
-        ? null
-        : element(
-            "svg:text",
-            {
-              x: x(gap) + (gap > right / 2 ? -8 : 8),
-              y: labels[place] + 4,
-              "text-anchor": gap > right / 2 ? "end" : "start",
-            },
-            name(row),
-          ),
+      labels[place] && element("svg:text", labels[place], label(row)),
     );
   });
   const result =
     test.rho === null
-      ? "Too few pairs for a rank correlation."
-      : `Rank correlation ${test.rho}, p = ${test.p} over ${test.architectures} architectures` +
+      ? "An undefined A leaves no rank correlation."
+      : `Rank correlation ${digits(test.rho)}, p = ${digits(test.p)} over ${test.architectures} architectures` +
         (test.critical_rho === null
           ? ", which are too few for any to be significant."
-          : `; only beyond ±${test.critical_rho} would it be significant.`);
+          : `; only beyond ±${digits(test.critical_rho)} would it be significant.`);
   return element(
     "figure",
     { class: "gap" },
@@ -104,17 +106,27 @@ function gapPlot(state, { run, number }) {
   );
 }
 
-/** The heights of labels beside points [x, y]: those of the points, moved down where two would lie on each other. */
-function labelPlaces(points) {
-  const heights = points.map(([, height]) => height);
-  const order = heights.map((_, place) => place).sort((first, second) => heights[first] - heights[second]);
-  order.forEach((place, rank) => {
-    for (const before of order.slice(0, rank)) {
-      if (Math.abs(points[before][0] - points[place][0]) < 150)
-        heights[place] = Math.max(heights[place], heights[before] + 12);
+/** Where the label of each point [x, y] goes: beside it, where it lies on no other label and no point; else null. */
+function labelPlaces(points, names) {
+  const boxes = points.map(([x, y]) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
+  const free = (box) =>
+    box.left >= GAP.left &&
+    box.right <= GAP.width &&
+    boxes.every(
+      (other) =>
+        box.left >= other.right || other.left >= box.right || box.top >= other.bottom || other.top >= box.bottom,
+    );
+  return points.map(([x, y], place) => {
+    const width = 6.2 * names[place].length; // of text 11 pixels high, rather too much
+    for (const side of [1, -1]) {
+      const left = side > 0 ? x + 8 : x - 8 - width;
+      const box = { left, right: left + width, top: y - 6, bottom: y + 6 };
+      if (!free(box)) continue;
+      boxes.push(box);
+      return { x: x + 8 * side, y: y + 4, "text-anchor": side > 0 ? "start" : "end" };
     }
+    return null;
   });
-  return heights;
 }
 
 /** Four to eight round values in a range. */

@@ -44,9 +44,32 @@ function breakable(name) {
 
 const named = (names) => Object.fromEntries(names.map((name) => [name, name]));
 
-/** A number of a table in three digits after the point; in words where there is none. */
-function short(text) {
-  return text === "" || text === undefined ? "–" : Number(text).toFixed(3);
+/** A number, or its text, in three significant digits; – where there is none. */
+function digits(value) {
+  if (value === "" || value === null || value === undefined) return "–";
+  const [number, short] = [Number(value), Number(value).toPrecision(3)];
+  return short.includes("e+") ? String(Math.round(number)) : short;
+}
+
+/** A table with a head, a list of cells, and rows of cells. */
+function tableOf(heads, rows) {
+  const row = (cells) => element("tr", {}, cells);
+  return element("table", {}, element("thead", {}, row(heads)), element("tbody", {}, rows.map(row)));
+}
+
+const headed = (scope, name) => element("th", { scope }, breakable(name));
+
+/** A table of pairs of these names, each pair once, with the cell that is made of it. */
+function pairsTable(names, cell) {
+  return tableOf(
+    [element("td"), ...names.slice(0, -1).map((name) => headed("col", name))],
+    names
+      .slice(1)
+      .map((name, place) => [
+        headed("row", name),
+        ...names.slice(0, place + 1).map((other) => element("td", {}, cell(other, name))),
+      ]),
+  );
 }
 
 const percent = (fraction) => `${Number((100 * fraction).toFixed(2))} %`;

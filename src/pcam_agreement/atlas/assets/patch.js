@@ -94,44 +94,58 @@ function controls(state, run) {
   ];
 }
 
-const WIDE = matchMedia("(min-width: 900px)");
-WIDE.addEventListener("change", () => render());
+/** The trainings that a patch's table has a column of: the seeds, their mean, the untrained networks. */
+function trainings() {
+  const all = atlas.runs.flatMap((run) => Object.values(run.of));
+  const of = (trained) => all.filter((network) => network.trained === trained).map(({ training }) => training);
+  const mean = atlas.runs.some((run) => run.averaged.length) ? [MEAN] : [];
+  return [...new Set([...of(true), ...mean, ...of(false)])];
+}
 
-/** The table of heatmaps: networks across and methods (and runs) down where there is room, else the other way. */
+/** The table of a patch: what the networks say, then the heatmaps by each method; a row a recipe (of each run). */
 function maps(state, run, patch, shown, border) {
-  const networks = [...new Set(atlas.runs.flatMap((each) => each.networks))];
-  const columns = [...new Set(atlas.runs.flatMap((each) => Object.keys(each.methods)))].flatMap((method) =>
-    atlas.runs.map((each, number) => ({ method, run: each, number })),
+  const columns = trainings();
+  const rows = [...new Set(atlas.runs.flatMap((each) => each.recipes))].flatMap((recipe) =>
+    atlas.runs.map((each, number) => ({ recipe, run: each, number })),
   );
-  const ofNetwork = (scope) => (network) =>
+  const methods = [...new Set(atlas.runs.flatMap((each) => Object.keys(each.methods)))];
+  const block = (head, filled) =>
     element(
-      "th",
-      { scope },
-      breakable(network),
-      atlas.runs.map((each) => scoreInWords(each, patch, network)),
+      "tbody",
+      {},
+      head && element("tr", {}, element("th", { scope: "rowgroup", colspan: columns.length + 1 }, head)),
+      rows.map((row) =>
+        element(
+          "tr",
+          {},
+          element(
+            "th",
+            { scope: "row" },
+            breakable(row.recipe),
+            atlas.runs.length > 1 ? element("small", {}, row.run.name) : null,
+          ),
+          filled(row),
+        ),
+      ),
     );
-  const ofMethod =
-    (scope) =>
-    ({ method, run: each }) =>
-      element(
-        "th",
-        { scope, title: each.methods[method] ?? "" },
-        breakable(method),
-        atlas.runs.length > 1 ? element("small", {}, each.name) : null,
-      );
-  const filled = (column, network) => element("td", {}, cell(state, column, network, patch, shown, border));
-  const [heads, rows] = WIDE.matches
-    ? [
-        networks.map(ofNetwork("col")),
-        columns.map((column) => [ofMethod("row")(column), networks.map((network) => filled(column, network))]),
-      ]
-    : [
-        columns.map(ofMethod("col")),
-        networks.map((network) => [ofNetwork("row")(network), columns.map((column) => filled(column, network))]),
-      ];
+  const absent = (text) => element("td", { colspan: columns.length }, element("p", { class: "missing" }, text));
+  const lacks = ({ recipe, run: each, number }, method) =>
+    !each.recipes.includes(recipe)
+      ? absent(`${recipe} is not in ${each.name}`)
+      : method && !each.methods[method]
+        ? absent(`${method} is not in ${each.name}`)
+        : shown[number]
+          ? null
+          : absent(`this patch was not explained in ${each.name}`);
+  const cells = (row, inCell) =>
+    columns.map((training) => {
+      const name = `${row.recipe}-${training}`;
+      return element("td", {}, row.run.maps.includes(name) ? inCell(name) : null);
+    });
+  const inWords = (training) => (/^\d/.test(training) ? `training ${training}` : training.replace("_", " "));
   return element(
     "table",
-    { style: `--columns:${heads.length}` },
+    {},
     element(
       "thead",
       {},
@@ -139,35 +153,37 @@ function maps(state, run, patch, shown, border) {
         "tr",
         {},
         element("td", {}, picture(run, patch, lines(state, border)), element("small", {}, "the patch")),
-        heads,
+        columns.map((training) => element("th", { scope: "col" }, inWords(training))),
       ),
     ),
-    element(
-      "tbody",
-      {},
-      rows.map((row) => element("tr", {}, row)),
+    block(null, (row) => lacks(row) ?? cells(row, (name) => scoreInWords(row.run, patch, name))),
+    methods.map((method) =>
+      block(
+        [method, element("small", {}, (run.methods[method] ?? {}).description ?? "")],
+        (row) =>
+          lacks(row, method) ?? cells(row, (name) => cell(state, { ...row, method }, name, patch, shown, border)),
+      ),
     ),
   );
 }
 
-/** A network's logit on a patch in a run, and whether it is right; null where the run has no such network. */
+/** A network's logit on a patch beside its threshold, and whether it is right; null of a mean heatmap. */
 function scoreInWords(run, { key }, network) {
   const [patch, place] = [run.byKey.get(key), run.networks.indexOf(network)];
-  if (!patch || place < 0) return null;
-  const name = atlas.runs.length > 1 ? `${run.name}: ` : "";
+  if (place < 0) return null;
   return element(
     "small",
     {},
-    `${name}logit ${patch.logits[place] ?? "undefined"}, ${patch.right[place] ? "right" : "wrong"}`,
+    `logit ${digits(patch.logits[place])}`,
+    element("br"),
+    `threshold ${digits(run.of[network].threshold)}`,
+    element("br"),
+    patch.right[place] ? "right" : element("b", {}, "wrong"),
   );
 }
 
 function cell(state, { method, run, number }, network, patch, shown, border) {
-  const place = run.networks.indexOf(network);
-  if (place < 0 || !run.methods[method])
-    return element("p", { class: "missing" }, `${place < 0 ? network : method} is not in ${run.name}`);
-  if (!shown[number]) return element("p", { class: "missing" }, `this patch was not explained in ${run.name}`);
-  const status = run.byKey.get(patch.key).state[method][place];
+  const status = stateOf(run, patch.key, method, network);
   const map = shown[number].maps[method][network];
   const varies = status !== "constant" && status !== "nonfinite";
   const name = mapName({ run: number, method, network });
@@ -190,7 +206,7 @@ function cell(state, { method, run, number }, network, patch, shown, border) {
     picture(run, patch, varies ? layer : null, lines(state, border)),
     element("span", { class: "picks" }, pick("first", "1st", first), pick("second", "2nd", second)),
     status ? element("span", { class: "warning", title: STATES[status] }, STATES[status].split(":")[0]) : null,
-    diagnosis(shown[number].diagnostics[method][place]),
+    diagnosis(shown[number].diagnostics[method][run.networks.indexOf(network)] ?? {}),
   ];
 }
 
@@ -202,7 +218,7 @@ function diagnosis(diagnostics) {
     "details",
     { class: "faint" },
     element("summary", {}, "diagnostics"),
-    known.map(([name, value]) => element("div", {}, `${name.replaceAll("_", " ")} ${value ?? "undefined"}`)),
+    known.map(([name, value]) => element("div", {}, `${name.replaceAll("_", " ")} ${digits(value)}`)),
   );
 }
 
@@ -232,7 +248,7 @@ function drawMaps() {
   scene.over.style.opacity = state.opacity / 100;
   if (first.weights && second.weights) {
     paint(scene.over, (image) => overlapPixels(first, second, image));
-    const iou = overlap(first, second).toFixed(3);
+    const iou = digits(overlap(first, second));
     scene.overlap.textContent = `IoU ${iou} of the ${percent(top)} most important pixels of each`;
   } else {
     paint(scene.over, () => {});

@@ -118,7 +118,7 @@ function elsewhere(state, run, patch) {
     });
 }
 
-const iouInWords = (iou) => (iou === null ? "IoU undefined" : `IoU ${iou.toFixed(3)}`);
+const iouInWords = (iou) => (iou === null ? "IoU undefined" : `IoU ${digits(iou)}`);
 
 function card(state, run, patch, iou) {
   const layer = canvas();

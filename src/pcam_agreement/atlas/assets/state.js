@@ -8,6 +8,9 @@ atlas.addRun = (run) => {
   const script = document.currentScript;
   run.folder = script.dataset.folder;
   run.name = script.dataset.name;
+  run.of = Object.fromEntries(run.networks.map((name, place) => [name, run.of[place]]));
+  run.recipes = [...new Set(Object.values(run.of).map(({ recipe }) => recipe))];
+  run.maps = [...run.networks, ...run.averaged.map((recipe) => `${recipe}-${MEAN}`)];
   run.byKey = new Map(run.patches.map((patch) => [patch.key, patch]));
   for (const [name, { columns, data }] of Object.entries(run.tables)) {
     run.tables[name] = data.map((row) => Object.fromEntries(row.map((value, place) => [columns[place], value])));
@@ -15,12 +18,14 @@ atlas.addRun = (run) => {
   atlas.runs.push(run);
 };
 
+const MEAN = "mean"; // in the place of a training: the mean heatmap of a recipe's trainings
+
 /** Called by the script of a patch. */
 atlas.addPatch = (content) => {
   document.currentScript.content = content;
 };
 
-/** The maps of a patch of a run, [method][network], its tumour mask or null, and the methods' diagnostics. */
+/** The maps of a patch of a run, [method][network or mean], its tumour mask or null, and the methods' diagnostics. */
 function loadPatch(run, key) {
   const path = `${run.folder}/patches/${key}`;
   if (!atlas.loading.has(path)) {
@@ -52,11 +57,11 @@ async function decode(run, content) {
   const maps = {};
   methods.forEach((method, row) => {
     maps[method] = {};
-    run.networks.forEach((network, column) => {
-      maps[method][network] = makeMap(plane(row * run.networks.length + column));
+    run.maps.forEach((name, column) => {
+      maps[method][name] = makeMap(plane(row * run.maps.length + column));
     });
   });
-  const tumour = run.masks ? plane(methods.length * run.networks.length) : null;
+  const tumour = run.masks ? plane(methods.length * run.maps.length) : null;
   return { maps, tumour, diagnostics: content.diagnostics };
 }
 
@@ -64,7 +69,7 @@ const DEFAULTS = {
   view: "answer",
   run: "0",
   method: "",
-  measure: "iou",
+  measure: "correlation",
   a: "",
   b: "",
   label: "all",
@@ -113,7 +118,7 @@ function readState() {
   // The answer shows all runs, and a method of any of them.
   const methods = (state.view === "answer" ? atlas.runs : [run]).flatMap((each) => Object.keys(each.methods));
   expect("method", methods, methods[0], "the method");
-  expect("measure", Object.keys(MEASURES), "iou", "the measure");
+  expect("measure", Object.keys(MEASURES), DEFAULTS.measure, "the measure");
   const pair = firstPair(run);
   if (asked.a && asked.a === asked.b) notices.push(`The link asks for “${asked.a}” twice.`);
   if (asked.a === asked.b) state.b = "";
@@ -152,10 +157,10 @@ function readState() {
   return { state, run, notices };
 }
 
-/** The pair that is shown by default: trained, if there is such a pair. */
+/** The pair that is shown by default: trained networks of two recipes, if there is such a pair. */
 function firstPair(run) {
   const rows = run.tables.agreement;
-  const row = rows.find((item) => item.kind === "trained") ?? rows[0];
+  const row = ["between", "within"].map((kind) => rows.find((item) => item.kind === kind)).find(Boolean) ?? rows[0];
   return [row.network_a, row.network_b];
 }
 
@@ -177,7 +182,7 @@ function mapName({ run, method, network }) {
 function readMap(name) {
   const [run, method, network] = name.split(".");
   const its = atlas.runs[Number(run)];
-  const known = its && Object.hasOwn(its.methods, method) && its.networks.includes(network);
+  const known = its && Object.hasOwn(its.methods, method) && its.maps.includes(network);
   return known ? { run: Number(run), method, network } : null;
 }
 

@@ -26,12 +26,16 @@ def gains(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         axis.grid(axis="x", alpha=0.3)
         axis.set_xlabel("gain over the same map\nat a random place", fontsize=8)
     axes[0].invert_yaxis()
+    trained = table.drop_duplicates("network").set_index("network")["trained"]
+    for label in axes[0].get_yticklabels():
+        label.set_color("black" if trained[label.get_text()] else "#808080")
     meaning = {"deletion": "deleting the highest pixels", "insertion": "inserting the highest pixels"}
     handles = [Line2D([], [], color=colour, marker="o", lw=2, label=meaning[name]) for name, colour in COLOURS.items()]
     add_legend(figure, handles)
     add_title(
         figure,
         "Do the heatmaps show which pixels their network uses? Both intervals (95 %) must lie above 0",
-        "(in units of the mean change of the score between a patch and the filled patch)",
+        "(in units of the mean change of the score between a patch and the filled patch). It says that a heatmap is "
+        "true to its network, not that the network learnt anything: untrained networks (grey names) can pass as well.",
     )
     return figure

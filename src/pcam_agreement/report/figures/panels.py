@@ -11,7 +11,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
 
 from pcam_agreement.core.files import atomic_file
@@ -19,19 +18,21 @@ from pcam_agreement.core.files import atomic_file
 matplotlib.use("Agg")
 
 WIDTH, HEIGHT = 7.5, 2.8  # inches, of the smallest figure
-# Told apart by colour, by grey level and by shape.
+# Pairs of networks, told apart by colour, by grey level and by shape.
 KINDS: dict[str, dict[str, Any]] = {
-    "trained": {"color": "#00467f", "marker": "o"},
-    "ceiling": {"color": "#c98a00", "marker": "D"},
-    "floor": {"color": "#808080", "marker": "s", "mfc": "white"},
+    "between": {"color": "#00467f", "marker": "o"},
+    "within": {"color": "#c98a00", "marker": "D"},
+    "untrained": {"color": "#808080", "marker": "s", "mfc": "white"},
 }
-KIND_NAMES = {
-    "trained": "two trained networks",
-    "ceiling": "ceiling: one architecture, two seeds",
-    "floor": "floor: one of them untrained",
-}
-NULL: dict[str, Any] = {"color": "#c03028", "marker": "|", "ms": 11, "mew": 2, "ls": "none"}
-NULL_NAME = "null: the same two networks on different patches"
+
+
+def kind_names(word: str) -> dict[str, str]:
+    """What each kind of pairs is, with the word for a recipe."""
+    return {
+        "between": f"two {word}s",
+        "within": f"two trainings of one {word}",
+        "untrained": "one or both untrained",
+    }
 
 
 def panels(
@@ -56,11 +57,6 @@ def panels(
     return figure, list(axes.flat[: len(methods)])
 
 
-def kind_handle(kind: str) -> Line2D:
-    """A kind of pairs in a legend."""
-    return Line2D([], [], lw=2, ms=5, label=KIND_NAMES[kind], **KINDS[kind])
-
-
 def add_title(figure: Figure, *lines: str) -> None:
     """A title of the whole figure, each line broken where it is wider than the figure."""
     width = int(figure.get_figwidth() * 12.5)  # characters, at 10 points
@@ -77,12 +73,9 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 def save(figure: Figure, path: Path, dpi: int, colours: int | None = None) -> None:
     """Write a PNG, with a palette of this many colours if given (tissue does not compress); same figure, same bytes."""
+    figure.set_dpi(dpi)
     with atomic_file(path) as partial:
-        if colours is None:
-            figure.savefig(partial, dpi=dpi, format="png", metadata={"Software": None})
-            return
-        figure.set_dpi(dpi)
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        Image.fromarray(pixels).quantize(colours).save(partial, "PNG", optimize=True)
+        canvas.draw()  # once: savefig draws twice
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        (image.quantize(colours) if colours else image).save(partial, "PNG", optimize=True)

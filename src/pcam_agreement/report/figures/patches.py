@@ -4,16 +4,25 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from pcam_agreement.core.patch import PATCH as SIDE
 from pcam_agreement.report.figures.panels import WIDTH, add_legend, add_title
+from pcam_agreement.report.tables import BASELINES
+
+GAP = 6  # pixels between the patches of a gallery
+LINES = {  # of BASELINES
+    "random map": {"color": "black", "ls": ":", "label": "a random map"},
+    "centre": {"color": "#c03028", "ls": "-", "label": "a Gaussian at the centre"},
+    "consensus": {"color": "#c98a00", "ls": "--", "label": "consensus of the other recipes' trainings"},
+}
 
 
 def localisation_bars(where: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """One row a region, one panel a method: the share of each network's heatmaps that lies in the region."""
+    """One row a region, one panel a method: the share of each network's highest pixels that lies in the region."""
     methods, regions = list(where["method"].unique()), list(where["region"].unique())
-    networks = [name for name in where["network"].unique() if name not in ("centre", "random map")]
+    networks = [name for name in where["network"].unique() if name not in BASELINES]
     columns = len(methods)
     size = (max(columns * 2.9 + 2.0, WIDTH), len(regions) * (0.3 * len(networks) + 0.9) + 1.3)
     figure = Figure(size, layout="constrained")
@@ -22,17 +31,23 @@ def localisation_bars(where: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for row, region in enumerate(regions):
         for axis, method in zip(axes[row], methods, strict=True):
             rows = where[(where["method"] == method) & (where["region"] == region)].set_index("network")
-            axis.barh(networks, rows.loc[networks, "mass"], color="#00467f", height=0.65)
-            axis.axvline(rows.loc["random map", "mass"], color="black", ls=":", lw=1.5, label="a random map")
-            axis.axvline(rows.loc["centre", "mass"], color="#c03028", lw=1.5, label="a Gaussian at the centre")
+            untrained = rows.loc[networks, "training"].str.startswith("untrained")
+            colours = np.where(untrained, "#b0b0b0", "#00467f")
+            axis.barh(networks, rows.loc[networks, "rank_accuracy"], color=colours, height=0.65)
+            for name, style in LINES.items():
+                axis.axvline(rows.loc[name, "rank_accuracy"], lw=1.5, **style)
             axis.set_xlim(0, None)
             axis.spines[["top", "right"]].set_visible(False)
             if row == 0:
                 axis.set_title(titles[method], fontsize=10)
-            axis.set_xlabel(f"share of the heatmap {words[region]}", fontsize=8)
+            axis.set_xlabel(f"share of the highest pixels {words[region]}", fontsize=8)
     axes[0, 0].invert_yaxis()
     add_legend(figure, axes[0, 0].get_legend_handles_labels()[0])
-    add_title(figure, "Where do the heatmaps lie? Beside two maps that explain nothing")
+    add_title(
+        figure,
+        "Where are the highest pixels, as many as the region has? Beside two maps that explain nothing, and the "
+        "consensus: the mean of the ranked heatmaps of all other recipes (grey: untrained networks)",
+    )
     return figure
 
 
@@ -44,36 +59,33 @@ def gallery(
     patches: uint8 [n, 96, 96, 3]; heatmaps and masks: [2, n, 96, 96]; iou: [n], rising.
     """
     n = len(patches)
+    inside = np.stack([np.maximum(*masks), np.minimum(*masks)])[..., None]  # of one mask or both, of both
+    shown = 0.25 * inside[0] + 0.75 * inside[1]
+    tiles = [patches / 255, *(_overlaid(patches, maps) for maps in heatmaps), patches / 255 * shown + 1 - shown]
+    tiles[3][:, [0, -1]] = tiles[3][:, :, [0, -1]] = 0.8  # a frame
+    step = SIDE + GAP
+    picture = np.ones((n * step - GAP, 4 * step - GAP, 3))  # one image: sixteen axes take a second
+    for column, of_column in enumerate(tiles):
+        for row, tile in enumerate(of_column):
+            picture[row * step : row * step + SIDE, column * step : column * step + SIDE] = tile
     figure = Figure((7.6, 1.8 * n + 0.8), layout="constrained")
-    axes = figure.subplots(n, 4, squeeze=False)
-    columns = ("patch", names[0], names[1], "both (pale: one only)")
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.imshow(picture)
+    for column, head in enumerate(("patch", *names, "both (pale: one only)")):
+        size = min(10, 180 / len(head))  # as long as the picture is wide, at most
+        axis.text(column * step + SIDE / 2, -3, head, fontsize=size, ha="center", va="bottom")
     for row in range(n):
-        both, either = np.minimum(*masks[:, row]), np.maximum(*masks[:, row])
-        shown = (0.25 * either + 0.75 * both)[..., None]
-        for column, head in enumerate(columns):
-            axis = axes[row, column]
-            axis.set_axis_off()
-            if row == 0:
-                axis.set_title(head, fontsize=min(10, 180 / len(head)))  # as long as the picture is wide, at most
-            axis.imshow(patches[row] if column < 3 else (patches[row] * shown + 255 * (1 - shown)).astype(np.uint8))
-            if column in (1, 2):
-                heat = heatmaps[column - 1, row]
-                axis.imshow(heat, "inferno", alpha=0.65, vmin=0, vmax=max(np.quantile(heat, 0.99), 1e-6))
-            if column == 3:
-                axis.add_patch(Rectangle((-0.5, -0.5), 96, 96, fill=False, color="lightgrey"))
-        rank = "lowest" if row < n / 2 else "highest"
-        axes[row, 0].text(
-            -0.08,
-            0.5,
-            f"{rank}\nIoU {iou[row]:.2f}",
-            transform=axes[row, 0].transAxes,
-            rotation=90,
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
+        text = f"{'lowest' if row < n / 2 else 'highest'}\nIoU {iou[row]:.2f}"
+        axis.text(-4, row * step + SIDE / 2, text, rotation=90, ha="right", va="center", fontsize=9)
     add_title(
         figure,
         f"{title}: the patches on which {names[0]} and {names[1]} agree least (lowest IoU) and most (highest IoU)",
     )
     return figure
+
+
+def _overlaid(patches: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
+    """Heatmaps [n, h, w] over the patches, in colours that end at each map's 99th percentile: [n, h, w, 3]."""
+    highest = np.quantile(heatmaps, 0.99, axis=(1, 2), keepdims=True).clip(1e-6)
+    return 0.65 * colormaps["inferno"](heatmaps / highest)[..., :3] + 0.35 * patches / 255

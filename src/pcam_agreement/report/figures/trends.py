@@ -7,20 +7,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pcam_agreement.report.figures.panels import KIND_NAMES, KINDS, NULL, NULL_NAME, add_legend, add_title, panels
+from pcam_agreement.report.figures.panels import KINDS, add_legend, add_title, kind_names, panels
 
 
-def curves(curve: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """One panel a method: mean kappa over the top fraction of trained pairs with their spread, ceiling and floor."""
-    methods = list(curve["method"].unique())
+def curves(curve: pd.DataFrame, titles: Mapping[str, str], word: str) -> Figure:
+    """One panel a method: mean kappa over the top fraction, of each kind of pairs; word: for a recipe."""
+    methods, names = list(titles), kind_names(word)
     figure, axes = panels(methods, titles, 3.4, 3.0, sharex=True, sharey=True)
     fractions = sorted(curve["fraction"].unique())
     for axis, method in zip(axes, methods, strict=True):
         for kind, style in KINDS.items():
             kappa = curve[(curve["method"] == method) & (curve["kind"] == kind)].groupby("fraction")["kappa"]
-            if kind == "trained":
+            if kind == "between":
                 axis.fill_between(kappa.min().index, kappa.min(), kappa.max(), color=style["color"], alpha=0.2, lw=0)
-            axis.plot(kappa.mean(), lw=2, ms=5, label=KIND_NAMES[kind], **style)
+            axis.plot(kappa.mean(), lw=2, ms=5, label=names[kind], **style)
         axis.axhline(0, color="black", ls=":", lw=1, label="chance: two random masks")
         axis.set_xscale("log")
         axis.set_xticks(fractions, [f"{fraction:.0%}" for fraction in fractions])
@@ -31,73 +31,72 @@ def curves(curve: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     add_title(
         figure,
         "Do the networks agree on the few most important pixels, or only on the rough region?",
-        "(shaded: from the least to the most agreeing pair of trained networks)",
+        f"(kappa: IoU freed of chance; shaded: from the least to the most agreeing two networks of different {word}s)",
     )
     return figure
 
 
-def strata_means(strata: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """One panel a method, one line a stratum: mean IoU over pairs of trained networks, its interval and null."""
-    shown = strata[(strata["network_a"] == "all") & (strata["kind"] == "trained")]
-    methods, names = list(strata["method"].unique()), list(strata["stratum"].unique())
-    figure, axes = panels(methods, titles, 3.2, 0.33 * len(names) + 0.9, margin=1.8, sharex=True, sharey=True)
+def strata_means(strata: pd.DataFrame, titles: Mapping[str, str], word: str) -> Figure:
+    """One panel a method, one line a stratum: the mean excess of IoU over its null, with its interval."""
+    methods, names = list(titles), list(strata["stratum"].unique())
+    kinds = [kind for kind in ("between", "within") if kind in set(strata["kind"])]
+    figure, axes = panels(methods, titles, 3.2, 0.4 * len(names) + 0.9, margin=1.8, sharex=True, sharey=True)
     for axis, method in zip(axes, methods, strict=True):
-        means = shown[shown["method"] == method].set_index("stratum").reindex(names)
-        rows = range(len(names))
-        axis.hlines(rows, means["iou_low"], means["iou_high"], color=KINDS["trained"]["color"], lw=3)
-        axis.plot(means["iou"], rows, ms=5, ls="none", **KINDS["trained"])
-        axis.plot(means["null"], rows, **NULL)
-        for row, patches in enumerate(means["patches"].fillna(0).astype(int)):
-            axis.text(1.01, row, str(patches), transform=axis.get_yaxis_transform(), fontsize=7, va="center")
-        axis.text(1.01, -0.8, "patches", transform=axis.get_yaxis_transform(), fontsize=7, va="center")
-        axis.set_yticks(rows, names, fontsize=8)
-        axis.set_xlabel("mean IoU")
+        for place, kind in zip((-0.14, 0.14), kinds, strict=False):
+            rows = strata[(strata["method"] == method) & (strata["kind"] == kind)].set_index("stratum").reindex(names)
+            lines = [row + place for row in range(len(names))]
+            axis.hlines(lines, rows["excess_low"], rows["excess_high"], color=KINDS[kind]["color"], lw=2.5)
+            axis.plot(rows["excess"], lines, ms=5, ls="none", **KINDS[kind])
+        shown = strata[(strata["method"] == method) & strata["kind"].isin(kinds)]
+        patches = shown.groupby("stratum")["patches"].max().reindex(names)
+        for row, count in enumerate(patches.fillna(0).astype(int)):
+            axis.text(1.01, row, str(count), transform=axis.get_yaxis_transform(), fontsize=7, va="center")
+        axis.text(1.01, -0.7, "patches", transform=axis.get_yaxis_transform(), fontsize=7, va="center")
+        axis.axvline(0, color="black", ls=":", lw=1)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_xlabel("IoU less its null")
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
-    label = f"{KIND_NAMES['trained']}: mean over pairs, 95 % interval"
-    handles = [Line2D([], [], lw=3, ms=5, label=label, **KINDS["trained"]), Line2D([], [], label=NULL_NAME, **NULL)]
-    add_legend(figure, handles)
-    add_title(figure, "Do two trained networks agree more where both are right?")
+    if kinds:
+        words = kind_names(word)
+        add_legend(figure, [Line2D([], [], lw=2.5, ms=5, label=words[kind], **KINDS[kind]) for kind in kinds])
+    add_title(
+        figure,
+        "Do two networks agree more where both are right? Mean IoU less that on different patches, 95 % interval",
+        "(nothing is shown of fewer than five patches)",
+    )
     return figure
 
 
-def performance_gaps(gaps: pd.DataFrame, tests: dict[str, dict], titles: Mapping[str, str]) -> Figure:
-    """One panel a method, one point a pair of architectures: gap in AUROC against agreement, with Mantel's test."""
-    figure, axes = panels(list(tests), titles, 4.0, 3.3)
-    words = {"normalised": "normalised agreement A", "excess": "IoU above the null"}
+def performance_gaps(gaps: pd.DataFrame, tests: Mapping[str, dict], titles: Mapping[str, str]) -> Figure:
+    """One panel a method, one point a pair of architectures: gap in mean AUROC against A, with Mantel's test."""
+    figure, axes = panels(list(tests), titles, 4.6, 3.3, 2)
     for axis, (method, test) in zip(axes, tests.items(), strict=True):
         points = gaps[gaps["method"] == method]
-        if not points.empty:
-            axis.vlines(points["auroc_gap"], points["low"], points["high"], color="#00467f", alpha=0.4, lw=2)
-            axis.plot(points["auroc_gap"], points["agreement"], "o", color="#00467f")
-            axis.set_ylabel(words[str(points["measure"].iloc[0])])
+        axis.vlines(points["auroc_gap"], points["low"], points["high"], color="#00467f", alpha=0.4, lw=2)
+        axis.plot(points["auroc_gap"], points["agreement"], "o", color="#00467f")
         if len(points) <= 10:
             _label(axis, points)
         axis.axhline(0, color="black", ls=":", lw=1)
-        axis.set_xlim(0, max(1.5 * points["auroc_gap"].max(), 1e-3) if len(points) else 1)
-        axis.set_xlabel("gap in test AUROC (0: they perform alike)")
-        count = f"{test['architectures']} architectures"
-        result = f"undefined for {count}" if test["rho"] is None else f"rho {test['rho']:.2f}, p {test['p']:.2f}"
-        if test["rho"] is not None and test["critical_rho"] is None:
-            result += f"; {count} are too few"
-        axis.set_title(f"{axis.get_title()}\n{result}", fontsize=9)
-    add_title(figure, "Do networks that perform alike agree more? One point a pair of architectures")
+        axis.set_xlim(0, max(1.1 * points["auroc_gap"].max(), 1e-3))
+        axis.set_xlabel("gap in mean test AUROC (0: they perform alike)")
+        axis.set_ylabel("normalised agreement A")
+        result = "undefined: some A is" if test["rho"] is None else f"rho {test['rho']:.2f}, p {test['p']:.2f}"
+        axis.set_title(f"{axis.get_title()}\n{test['architectures']} architectures: {result}", fontsize=9)
+    add_title(figure, "Do architectures that perform alike look alike? One point a pair of architectures")
     return figure
 
 
 def _label(axis: Axes, points: pd.DataFrame) -> None:
-    """The names beside each point, moved down where two would lie on each other."""
-    room = 0.13 * (points["high"].fillna(points["agreement"]).max() - min(points["low"].min(), 0))  # of two lines
-    width = 0.6 * points["auroc_gap"].max()
-    labels: list[tuple[float, float]] = []
-    for pair in points.sort_values("agreement", ascending=False).to_dict("records"):
-        above = [height - room for gap, height in labels if abs(gap - pair["auroc_gap"]) < width]
-        labels.append((pair["auroc_gap"], min([pair["agreement"], *above])))
+    """The names of the pairs in a column beside the panel, in the order of their points, with a line to each."""
+    rows = points.dropna(subset="agreement").sort_values(["agreement", "auroc_gap"]).to_dict("records")
+    for row, pair in enumerate(rows):
         axis.annotate(
-            f"{pair['network_a']} ~\n{pair['network_b']}",
-            labels[-1],
-            (6, 0),
-            textcoords="offset points",
+            f"{pair['architecture_a']} ~ {pair['architecture_b']}",
+            (pair["auroc_gap"], pair["agreement"]),
+            (1.02, (row + 0.5) / len(rows)),
+            textcoords="axes fraction",
             va="center",
             fontsize=7,
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#808080"},
         )

@@ -1,0 +1,101 @@
+"""The train and explain stages of given networks and of untrained ones."""
+
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from pcam_agreement.core.files import read_arrays
+from pcam_agreement.data.pcam import read_split
+from pcam_agreement.networks.checkpoint import save_checkpoint
+from pcam_agreement.pipeline import compare, compare_methods, explain, train
+
+# Both stages of one network; then whether torch was imported.
+SCRIPT = """
+import sys
+from argparse import Namespace
+from pathlib import Path
+from pcam_agreement.pipeline import explain, train
+folder = Path(sys.argv[1])
+checkpoint = folder / "given" / "2.safetensors"
+shared = {"params": folder / "params.yaml", "patches": folder / "none", "checkpoint": checkpoint}
+names = {"recipe": "given", "training": "2"}
+train.main(Namespace(history=folder / "history", logits=folder / "logits.h5", **names, **shared))
+explain.main(Namespace(method="lime", heatmaps=folder / "lime.h5", **names, **shared))
+print("torch" in sys.modules)
+"""
+
+
+@pytest.fixture
+def folder(raw, resnet, tmp_path, monkeypatch) -> Path:
+    """Parameters with a given network and a recipe that is trained, of two trainings and an untrained one each."""
+    monkeypatch.setenv("PCAM_AGREEMENT_WORK", str(tmp_path / "work"))
+    save_checkpoint(resnet, tmp_path / "somebody.safetensors")
+    given = {"architecture": "timm/test_resnet", "epochs": 0, "weights": str(tmp_path / "somebody.safetensors")}
+    raw["network"] |= {"given": given, "other": {"architecture": "timm/test_byobnet", "epochs": 1}}
+    raw["recipes"], raw["trainings"], raw["methods"] = ["given", "other"], [1, 2, "untrained"], ["saliency", "centre"]
+    raw["explain"].update(patches=4, chunk=4)
+    YAML().dump(raw, tmp_path / "params.yaml")
+    return tmp_path
+
+
+def run(folder: Path, dataset: Path, recipe: str, training: str) -> None:
+    """Train and explain one network."""
+    files = {"params": folder / "params.yaml", "patches": dataset, "recipe": recipe, "training": training}
+    files["checkpoint"] = folder / "checkpoints" / recipe / f"{training}.safetensors"
+    train.main(
+        Namespace(history=folder / "history" / recipe / training, logits=logits(folder, recipe, training), **files)
+    )
+    for method in ("saliency", "centre"):
+        heatmaps = folder / "heatmaps" / method / recipe / f"{training}.h5"
+        explain.main(Namespace(method=method, heatmaps=heatmaps, **files))
+
+
+def logits(folder: Path, recipe: str, training: str) -> Path:
+    return folder / "logits" / recipe / f"{training}.h5"
+
+
+def test_the_trainings_that_a_given_network_does_not_have_are_empty_files_written_without_torch(folder):
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+    assert [(folder / name).stat().st_size for name in ("given/2.safetensors", "logits.h5", "lime.h5")] == [0, 0, 0]
+    assert list((folder / "history").iterdir()) == []
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a recipe that is trained"])
+def test_a_given_network_is_compared_with_its_untrained_counterpart_and_with_others(folder, dataset, beside):
+    raw = YAML(typ="safe").load(folder / "params.yaml")
+    raw["recipes"] = ["other", "given"] if beside else ["given"]
+    YAML().dump(raw, folder / "params.yaml")
+    for recipe in raw["recipes"]:
+        for training in ("1", "2", "untrained"):
+            run(folder, dataset, recipe, training)
+    files = {"params": folder / "params.yaml", "patches": dataset}
+    compare.main(Namespace(heatmaps=folder / "heatmaps" / "saliency", agreement=folder / "agreement.h5", **files))
+    compare_methods.main(Namespace(heatmaps=folder / "heatmaps", agreement=folder / "between", **files))
+    expected = (["other-1", "other-2", "other-untrained"] if beside else []) + ["given-1", "given-untrained"]
+    assert [name.decode() for name in read_arrays(folder / "agreement.h5")["networks"]] == expected
+    written = {f"{path.parent.name}-{path.stem}" for path in (folder / "between").glob("*/*.h5")}
+    assert written == set(expected)
+    given, kept = (
+        load_file(path) for path in (folder / "somebody.safetensors", folder / "checkpoints/given/1.safetensors")
+    )
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in given.items())
+
+
+def test_an_untrained_network_is_calibrated_on_training_patches_whatever_their_labels(folder, dataset, tmp_path):
+    run(folder, dataset, "given", "untrained")
+    first = (folder / "checkpoints/given/untrained.safetensors").read_bytes()
+    assert (load_file(folder / "checkpoints/given/untrained.safetensors")["bn1.running_mean"] != 0).all()
+    raw = YAML(typ="safe").load(folder / "params.yaml")
+    raw["train"]["label"] = "tumor_patch"  # others are tumour then
+    YAML().dump(raw, folder / "params.yaml")
+    split = read_split(dataset, "train")
+    assert (split.meta["tumor_patch"] != split.labels).any()
+    run(folder, dataset, "given", "untrained")
+    assert (folder / "checkpoints/given/untrained.safetensors").read_bytes() == first
