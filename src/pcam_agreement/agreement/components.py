@@ -27,9 +27,6 @@ class Networks:
         """The rows of all untrained networks."""
         return [row for row, trained in enumerate(self.trained) if not trained]
 
-    def architecture(self, recipe: str) -> str:
-        return self.architectures[self.recipes.index(recipe)]
-
 
 @dataclass(frozen=True)
 class Layout:

@@ -69,13 +69,13 @@ def decompose(overlaps: Overlaps, networks: Networks, repeated: Overlaps | None 
     replicates = Replicates.of(overlaps, repeated, layout, networks)
     estimates = _Estimates(layout, replicates, repeated is not None)
     reliability = estimates.reliability()
-    agreement_is_defined = estimates.why_no_agreement(reliability)
-    separated = estimates.why_not_separated()
+    no_agreement = estimates.why_no_agreement(reliability)
+    not_separated = estimates.why_not_separated()
     matrix = _Pairs(overlaps, len(networks.recipes))
     return Decomposition(
-        shares=estimates.shares(separated),
-        R=estimates.ratio(estimates.R, agreement_is_defined),
-        R_learned=estimates.ratio(estimates.R_learned, separated or agreement_is_defined),
+        shares=estimates.shares(not_separated),
+        R=estimates.ratio(estimates.R, no_agreement),
+        R_learned=estimates.ratio(estimates.R_learned, not_separated or no_agreement),
         reliability=reliability,
         trainings_needed=trainings_needed(reliability),
         agreement=estimates.agreement(),
