@@ -155,6 +155,46 @@ def test_what_belongs_to_a_pair_of_trainings_is_the_residual_of_what_belongs_to_
     assert np.mean([_pair_variance(matrix, trainings) for matrix in noisy]) == pytest.approx(0.09, rel=0.05)
 
 
+@pytest.mark.parametrize("trainings", [3, 5])
+@pytest.mark.parametrize("belongs_to", ["pair", "training"])
+def test_the_standard_error_is_that_of_other_trainings_whether_it_belongs_to_one_or_to_a_pair(trainings, belongs_to):
+    """Slides have no variance here; all that differs between replicates is drawn anew for trainings or for pairs."""
+    rng, m = np.random.default_rng(0), 3 * trainings
+    networks = trained("".join(c * trainings for c in "abc"))
+
+    def matrix() -> np.ndarray:
+        each, pairs = rng.standard_normal(m), rng.standard_normal((m, m))
+        varying = each[:, None] + each if belongs_to == "training" else np.triu(pairs) + np.triu(pairs, 1).T
+        result = blocks(3, trainings, 0.3, 0.2) + 0.02 * varying
+        np.fill_diagonal(result, 1)
+        return result
+
+    drawn = [of_matrix(matrix(), networks, slides=3) for _ in range(300)]
+    for of in (lambda result: result.shares["common"], lambda result: result.reliability):
+        estimates = [of(result) for result in drawn]
+        stated = np.mean([estimate.standard_error**2 for estimate in estimates])
+        assert stated == pytest.approx(np.var([estimate.value for estimate in estimates]), rel=0.3)
+
+
+def test_the_standard_error_of_the_input_part_is_the_jackknife_over_untrained_networks():
+    """Neither slides nor trainings vary here, so that it is all that is left."""
+    seen = np.array([0.5, 0.6, 0.4, 0.7])  # by each untrained network
+    trainings = blocks(2, 3, 0.3, 0.2)
+    among = 0.3 + np.add.outer(seen, seen) / 10
+
+    def share(kept: list[int]) -> Estimate:
+        crossed = np.tile(0.4 * seen[kept], (6, 1))
+        untrained = among[np.ix_(kept, kept)].copy()
+        np.fill_diagonal(untrained, 1)
+        matrix = np.block([[trainings, crossed], [crossed.T, untrained]])
+        return of_matrix(matrix, trained("aaabbb", "".join("cdef"[k] for k in kept))).shares["input"]
+
+    without = np.array([share([k for k in range(4) if k != left]).value for left in range(4)])
+    expected = (3 / 4 * ((without - without.mean()) ** 2).sum()) ** 0.5
+    assert expected > 0.01
+    assert share([0, 1, 2, 3]).standard_error == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("recipes", "expected"),
     [

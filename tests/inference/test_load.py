@@ -10,7 +10,14 @@ from pcam_agreement.networks.checkpoint import save_checkpoint
 
 @pytest.mark.parametrize(
     ("architecture", "folded", "left"),
-    [("timm/resnet10t", 14, 0), ("densenet121", 59, 62), ("alexnet", 0, 0), ("timm/convnext_atto", 0, 0)],
+    [
+        ("timm/resnet10t", 14, 0),
+        ("timm/test_byobnet", 14, 0),
+        ("timm/test_efficientnet", 13, 0),
+        ("densenet121", 59, 62),
+        ("alexnet", 0, 0),
+        ("timm/convnext_atto", 0, 0),
+    ],
 )
 def test_batch_norms_behind_a_convolution_are_folded_into_it_and_the_function_stays(
     architecture, folded, left, patches

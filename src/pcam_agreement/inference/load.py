@@ -30,26 +30,46 @@ def load_classifier(path: Path, device: torch.device, precision: str = "32") -> 
     return classifier
 
 
+class _Tracer(fx.Tracer):
+    """Sees a batch norm as one call, also timm's, which torch.fx would look into."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
+
+
 def fold_batch_norms(backbone: nn.Module) -> None:
     """Make each batch norm that follows a convolution, and nothing else does, part of it: the same function.
 
     In eval mode. It saves a ResNet a quarter of its time on a CPU. A network that torch.fx cannot trace stays as it is.
     """
     modules = dict(backbone.named_modules())
-    if nn.BatchNorm2d not in map(type, modules.values()):
+    if not any(isinstance(module, nn.BatchNorm2d) for module in modules.values()):
         return
     try:
-        calls = [node for node in fx.symbolic_trace(backbone).graph.nodes if node.op == "call_module"]
+        calls = [node for node in _Tracer().trace(backbone).nodes if node.op == "call_module"]
     except fx.proxy.TraceError:
         return
     times = Counter(node.target for node in calls)
     for node in calls:
+        behind = _behind(modules[node.target])
+        if behind is None:
+            continue
         before = node.args[0]
-        pair = (before.target, node.target)
         if (
-            [type(modules.get(name)) for name in pair] == [nn.Conv2d, nn.BatchNorm2d]
+            type(modules.get(before.target)) is nn.Conv2d
             and len(before.users) == 1
-            and all(times[name] == 1 for name in pair)
+            and times[before.target] == times[node.target] == 1
         ):
-            backbone.set_submodule(pair[0], fuse_conv_bn_eval(*(modules[name] for name in pair)))
-            backbone.set_submodule(pair[1], nn.Identity())
+            backbone.set_submodule(
+                before.target,
+                fuse_conv_bn_eval(modules[before.target], modules[node.target]),  # type: ignore[type-var]
+            )
+            backbone.set_submodule(node.target, behind)
+
+
+def _behind(module: nn.Module) -> nn.Module | None:
+    """What a batch norm does once it has normalised: nothing, or timm's, an activation; None where it is none."""
+    if type(module) is nn.BatchNorm2d:
+        return nn.Identity()
+    is_timms = type(module).__name__ == "BatchNormAct2d"  # by name: timm takes seconds to import
+    return module.get_submodule("act") if is_timms else None

@@ -66,8 +66,8 @@ class Classifier(nn.Module):
 
 
 def to_float(patches: Tensor) -> Tensor:
-    """uint8 [n, 96, 96, 3] as in the files -> float32 [n, 3, 96, 96] in [0, 1], where the patches are."""
-    return patches.permute(0, 3, 1, 2).float().div(255).contiguous()
+    """uint8 [n, 96, 96, 3] as in the files -> float32 [n, 3, 96, 96] in [0, 1], in the same order of memory."""
+    return patches.permute(0, 3, 1, 2).float().div(255)
 
 
 def build_classifier(architecture: str, weights: str, input_size: str, new_head: bool = True) -> Classifier:

@@ -20,19 +20,20 @@ def augment(patches: Tensor, random: Tensor, flips: bool, quarter_turns: bool, s
     stain_jitter: standard deviation of the logarithm of the factor on each stain's amount; 0 leaves colours alone.
     """
     n, random = len(patches), random.to(patches.device)
+    patches = patches.permute(0, 2, 3, 1)  # the layout of the files, and of what is fast in a convolution
     if flips:
-        for axis in (2, 3):
-            turned = random[:, axis - 2] < 0.5
+        for axis in (1, 2):
+            turned = random[:, axis - 1] < 0.5
             patches = torch.where(turned.view(n, 1, 1, 1), patches.flip(axis), patches)
     if quarter_turns:
         turns = (4 * random[:, 2]).long().view(n, 1, 1, 1)
         for count in (1, 2, 3):
-            patches = torch.where(turns == count, patches.rot90(count, (2, 3)), patches)
+            patches = torch.where(turns == count, patches.rot90(count, (1, 2)), patches)
     if stain_jitter > 0:
         stains = torch.tensor(STAINS, device=patches.device)
-        density = -torch.log(patches.clamp(min=1 / 255)).permute(0, 2, 3, 1)  # [n, h, w, 3]
-        factors = torch.exp(stain_jitter * random[:, 3:]).view(n, 1, 1, 3)
+        factors = torch.exp(stain_jitter * random[:, 3:]).view(n, 1, 3)
+        density = -torch.log(patches.clamp(min=1 / 255)).flatten(1, 2)
         with torch.autocast(patches.device.type, enabled=False):  # in less precision colours are off by a grey level
-            density = ((density @ torch.linalg.inv(stains)) * factors) @ stains
-        patches = torch.exp(-density).clamp(0, 1).permute(0, 3, 1, 2).contiguous()
-    return patches
+            density = torch.bmm(density, torch.linalg.inv(stains) @ (factors.mT * stains))
+        patches = torch.exp(-density).clamp(0, 1).view_as(patches)
+    return patches.permute(0, 3, 1, 2)

@@ -78,6 +78,7 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         count = len(train_split.patches)
         chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)
         classifier = untrained_classifier(settings.architecture, settings.input, train_split.patches[np.sort(chosen)])
+    classifier.to(memory_format=torch.channels_last)  # as for inference: most networks are faster so
     learner = Learner(network, classifier, settings)
     valid = (valid_split.patches, valid_labels, np.arange(len(valid_labels)))
     data = Data((train_split.patches, labels, index), valid, settings, network.seed)
@@ -122,7 +123,7 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         if epochs:
             learner.load_state_dict(torch.load(best.best_model_path, "cpu", weights_only=True)["state_dict"])
         save_checkpoint(classifier, files.checkpoint)
-        classifier.eval().to(on).to(memory_format=torch.channels_last)
+        classifier.eval().to(on)
         arrays = {}
         for split in (valid_split, read_split(files.patches, "test")):
             arrays[f"{split.name}_logits"] = network_logits(classifier, split.patches, on)

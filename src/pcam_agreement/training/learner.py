@@ -36,7 +36,7 @@ class Learner(LightningModule):
         settings, accumulate, seed = self.settings, self.settings.accumulate, self.network.seed
         # Augmentation depends on the seed, the step and the place in the batch alone, dropout also on the process:
         # a resumed run has the same random numbers.
-        torch.manual_seed(seed_of(seed, self.current_epoch, number, self.global_rank))
+        self._seed_dropout(seed_of(seed, self.current_epoch, number, self.global_rank))
         random = random_numbers(whole, seed_of(seed, self.current_epoch, number // accumulate))
         random = random[start : start + len(labels)]
         inputs = augment(to_float(patches), random, settings.flips, settings.quarter_turns, settings.stain_jitter)
@@ -45,6 +45,11 @@ class Learner(LightningModule):
         if number % CHECK_EVERY == 0:  # a GPU would wait for it at every step
             self._check(self.losses[0] / self.losses[1], "training", LARGEST)
         return loss * accumulate * self.trainer.world_size / whole
+
+    def _seed_dropout(self, seed: int) -> None:
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":  # torch.manual_seed would keep a call of each step where there is none
+            torch.cuda.manual_seed(seed)
 
     def on_validation_start(self) -> None:
         # As in the checkpoint, the first process's batch-norm statistics are the network's.
