@@ -64,10 +64,10 @@ TRAIN = {
     **{"label": "tumor_patch", "freeze": True, "input": "architecture", "optimiser": "sgd", "lr": 1e-2},
     **{"weight_decay": 0.5, "schedule": "constant", "epochs": 2, "batch_size": 8, "precision": "bf16"},
     **{"fraction": 0.6, "flips": False, "quarter_turns": False, "stain_jitter": 0.3},
-    "architecture": "timm/test_vit",
+    **{"architecture": "timm/test_vit", "normalisation": "none"},
 }
 # The tests that see these: of networks, of training, of explaining, of the bootstrap.
-ELSEWHERE = {"weights", "patience", "compile", "accumulate", "devices", "nodes", "bootstrap"}
+ELSEWHERE = {"weights", "tumour_class", "patience", "compile", "accumulate", "devices", "nodes", "bootstrap"}
 
 
 @pytest.fixture

@@ -173,7 +173,8 @@ def test_the_standard_error_is_that_of_other_trainings_whether_it_belongs_to_one
     for of in (lambda result: result.shares["common"], lambda result: result.reliability):
         estimates = [of(result) for result in drawn]
         stated = np.mean([estimate.standard_error**2 for estimate in estimates])
-        assert stated == pytest.approx(np.var([estimate.value for estimate in estimates]), rel=0.3)
+        # without the excess of the jackknife taken out it would be 1.7 to 3.5
+        assert 0.9 < stated / np.var([estimate.value for estimate in estimates]) < 1.6
 
 
 def test_the_standard_error_of_the_input_part_is_the_jackknife_over_untrained_networks():

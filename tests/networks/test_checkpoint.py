@@ -14,7 +14,13 @@ from pcam_agreement.networks.checkpoint import read_checkpoint, save_checkpoint
 def test_a_checkpoint_states_its_architecture_and_holds_tensors_only(tmp_path):
     save_checkpoint(ready("timm/resnet10t"), tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["network"]) == {"architecture": "timm/resnet10t", "native": True}
+        stated = json.loads(file.metadata()["network"])
+    assert stated == {
+        "architecture": "timm/resnet10t",
+        "input": "native",
+        "mean": pytest.approx([0.485, 0.456, 0.406]),
+        "std": pytest.approx([0.229, 0.224, 0.225]),
+    }
     assert "fc.weight" in load_file(tmp_path / "a.safetensors")
 
 
@@ -33,8 +39,8 @@ def test_a_checkpoint_that_is_missing_foreign_or_cut_is_one_sentence(tmp_path):
 
 def test_a_checkpoint_with_broken_metadata_is_one_sentence_that_names_the_file(tmp_path):
     path = tmp_path / "a.safetensors"
-    unknown = '{"architecture": "alexnett", "native": true}'
-    for text in ("{", "[1]", "1", "null", '{"native": true}', '{"architecture": 1, "native": true}', unknown):
+    unknown = '{"architecture": "alexnett", "input": "native", "mean": [0], "std": [1]}'
+    for text in ("{", "[1]", "1", "null", '{"input": "native"}', '{"architecture": 1, "input": "native"}', unknown):
         save_file({"x": torch.zeros(1)}, path, {"network": text})
         with pytest.raises(ValueError, match=r"a\.safetensors is not a checkpoint of this project \("):
             read_checkpoint(path)

@@ -46,6 +46,12 @@ def test_a_given_network_has_the_first_seed_alone_and_untrained_counterparts():
     assert find(RAW, "a", "1") == networks(RAW)[5]
 
 
+def test_a_given_network_with_a_file_for_each_training_has_all_of_them():
+    given = {**RAW["network"]["given"], "weights": "models/{training}.pth"}
+    found = networks({**RAW, "recipes": ["given"], "network": {**RAW["network"], "given": given}})
+    assert [network.training for network in found] == ["3", "1", "untrained", "untrained_2"]
+
+
 def test_every_training_of_every_recipe_has_a_seed_of_its_own_that_depends_on_its_name_alone():
     found = networks(RAW)
     assert len({network.seed for network in found}) == len(found)

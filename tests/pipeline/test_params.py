@@ -1,15 +1,19 @@
 """Mistakes in params.yaml: one sentence, with the nearest name."""
 
+import json
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from pcam_agreement.core.settings import read_params
+from pcam_agreement.networks.hub import is_published
 from pcam_agreement.pipeline import profile
 from pcam_agreement.pipeline.params import check_params
+from published import publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +87,7 @@ ROOT = Path(__file__).parents[2]
         (
             ("method", "lime", "max_samples"),
             10,
-            "method.lime: expected max_samples of at least samples (128), found 10.",
+            "method.lime: expected max_samples of at least samples (72), found 10.",
         ),
         (("seeds", "data"), -1, "seeds.data"),
         (("seeds", "dta"), 1, "unknown setting seeds.dta; did you mean data?"),
@@ -147,9 +151,23 @@ def test_files_that_are_not_there_or_not_yaml_are_one_sentence(tmp_path):
         read_params(tmp_path / "params.yaml")
 
 
+def in_the_hubs_cache(folder: Path, architecture: str, config: dict) -> None:
+    """Lay out the cache of the hub as if the configuration had been downloaded."""
+    repository = folder / f"models--{architecture.removeprefix('hf-hub:').replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps(config))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, capsys):
+def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, capsys, tmp_path, monkeypatch):
     overlay = profile.YAML(typ="safe", pure=True).load(path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for name, block in overlay.get("network", {}).items():
+        if is_published(block.get("architecture", "")):
+            in_the_hubs_cache(tmp_path, block["architecture"], {"architecture": name, "num_classes": 2})
     check_params(profile.laid_over(raw, overlay))
     for flag in profile.flags(overlay):
         assert flag.startswith("++")
@@ -188,6 +206,15 @@ def test_a_precision_that_dvc_wrote_as_a_number_is_known(raw):
     raw["train"]["precision"], raw["explain"]["precision"] = 16, 32
     found = check_params(raw)
     assert (found.network["alexnet"].precision, found.explain.precision) == ("16", "32")
+
+
+def test_a_published_network_that_is_taken_as_it_is_has_one_output_or_two(raw, tmp_path):
+    publish(tmp_path, "test_resnet", classes=9)
+    raw["network"]["test_resnet"].update(architecture=f"local-dir:{tmp_path}", epochs=0, weights="default")
+    with pytest.raises(ValueError, match=r"network\.test_resnet: the head of .* has 9 outputs, expected one or two"):
+        check_params(raw)
+    raw["network"]["test_resnet"]["epochs"] = 1  # with a head of its own
+    check_params(raw)
 
 
 @pytest.mark.parametrize("weights", ["none", "default"])

@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -14,6 +15,8 @@ from pcam_agreement.core.files import read_arrays
 from pcam_agreement.data.pcam import read_split
 from pcam_agreement.networks.checkpoint import save_checkpoint
 from pcam_agreement.pipeline import compare, compare_methods, explain, train
+from pcam_agreement.pipeline.params import check_params
+from published import publish
 
 # Both stages of one network; then whether torch was imported.
 SCRIPT = """
@@ -99,3 +102,35 @@ def test_an_untrained_network_is_calibrated_on_training_patches_whatever_their_l
     assert (split.meta["tumor_patch"] != split.labels).any()
     run(folder, dataset, "given", "untrained")
     assert (folder / "checkpoints/given/untrained.safetensors").read_bytes() == first
+
+
+def test_published_networks_are_evaluated_and_explained_as_they_are_and_swapped_classes_are_warned_of(
+    folder, dataset, capsys
+):
+    """Two outputs of a convolutional network; of a transformer with register tokens, whose tokens do not divide 96."""
+    publish(folder / "cnn", "test_resnet")
+    publish(folder / "vit", "vit_tiny_patch16_224", patch_size=14, img_size=518, reg_tokens=4, depth=2)
+    raw = YAML(typ="safe").load(folder / "params.yaml")
+    raw["network"] |= {
+        name + swapped: {
+            "architecture": f"local-dir:{folder / name}",
+            "weights": "default",
+            "epochs": 0,
+            "tumour_class": int(not swapped),
+        }
+        for name in ("cnn", "vit")
+        for swapped in ("", "_swapped")
+    }
+    raw["methods"], raw["recipes"] = ["saliency", "grad_cam"], ["cnn", "cnn_swapped", "vit"]
+    YAML().dump(raw, folder / "params.yaml")
+    check_params(raw)
+    for recipe in raw["recipes"]:
+        run(folder, dataset, recipe, "1")
+    as_it_is, swapped = (read_arrays(logits(folder, recipe, "1"))["test_logits"] for recipe in ("cnn", "cnn_swapped"))
+    assert np.abs(as_it_is).min() > 0
+    np.testing.assert_allclose(swapped, -as_it_is, rtol=1e-4, atol=1e-5)
+    warned = [line for line in capsys.readouterr().err.splitlines() if "its classes may be swapped" in line]
+    assert len([line for line in warned if "cnn" in line]) == 1
+    run(folder, dataset, "vit", "untrained")
+    heatmaps = read_arrays(folder / "heatmaps" / "saliency" / "vit" / "1.h5")
+    assert not heatmaps["constant"].any()

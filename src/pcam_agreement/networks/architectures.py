@@ -1,15 +1,24 @@
-"""Names of architectures, checked: any classifier of torchvision by its name, any model of timm as timm/<name>.
+"""Names of architectures, checked: torchvision's by their name, timm's as timm/<name>, and published networks (`hub`).
 
 Nothing is imported before a name is checked: the two libraries take seconds each.
 """
 
 from pcam_agreement.core.names import nearest
+from pcam_agreement.networks.hub import is_published, read_config
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def of_timm(architecture: str) -> bool:
+    """Whether timm builds it: timm/<name>, or a published network."""
+    return architecture.startswith("timm/") or is_published(architecture)
 
 
 def check_architecture(name: str) -> None:
     """Raise ValueError, with the nearest name, unless torchvision or timm has a classifier of this name."""
+    if is_published(name):
+        _check_timm(read_config(name)["architecture"])
+        return
     if name.startswith("timm/"):
         _check_timm(name.removeprefix("timm/"))
         return

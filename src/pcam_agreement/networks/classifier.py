@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcam_agreement.networks.architectures import IMAGENET_MEAN, IMAGENET_STD, of_timm
+from pcam_agreement.networks.hub import is_published, weights_file
 from pcam_agreement.networks.weights import last_line, load_weights
 
 # torchvision reads its published weights with torch.load: hold it to tensors.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+NORMALISATION = {"none": ((0.0,) * 3, (1.0,) * 3), "imagenet": (IMAGENET_MEAN, IMAGENET_STD)}
 
 
 class Classifier(nn.Module):
@@ -33,9 +37,11 @@ class Classifier(nn.Module):
         size: int,  # pixels a side, of what the backbone is given
         mean: Sequence[float],
         std: Sequence[float],
+        input_size: str,  # native or architecture
+        config: dict[str, Any] | None = None,  # of a published network
     ) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture, self.input_size, self.config = architecture, input_size, config
         self.backbone = backbone
         self.head = head
         self.size = size
@@ -70,24 +76,38 @@ def to_float(patches: Tensor) -> Tensor:
     return patches.permute(0, 3, 1, 2).float().div(255)
 
 
-def build_classifier(architecture: str, weights: str, input_size: str, new_head: bool = True) -> Classifier:
+def build_classifier(
+    architecture: str,
+    weights: str,
+    input_size: str,
+    new_head: bool = True,
+    normalisation: str = "published",
+    tumour_class: int = 1,
+) -> Classifier:
     """A classifier with one logit.
 
-    architecture: a classifier of torchvision, or timm/<name>[.<weights>]. weights: default (the library's published
-    ones, downloaded once), none, or the path of a state dict of this architecture (.safetensors or .pth), whose head
-    is taken where it has one output. input_size: native (96) or architecture (patches are resized inside the
-    network). new_head: the head may keep its random weights. Random numbers come from torch's global generator.
+    architecture: a classifier of torchvision, timm/<name>[.<weights>], or a published network (`networks.hub`).
+    weights: default (the published ones, downloaded once), none, or the path of a state dict of this architecture.
+    input_size: native (96, or the next multiple of a transformer's tokens) or architecture; patches are resized inside
+    the network. new_head: the head is a new one, unless the weights have one of one output; else it is that of the
+    weights (`load_weights`). normalisation: by the mean and deviation that are published, of imagenet, or none. Random
+    numbers come from torch's global generator.
 
     Raises ValueError for an unknown architecture, for one that cannot take this size, and for weights that do not fit.
     """
-    classifier = _build(architecture, weights == "default", input_size)
+    published = weights == "default" and is_published(architecture)
+    classifier = _build(architecture, weights == "default" and not published, input_size)
+    if normalisation in NORMALISATION:
+        for buffer, values in zip((classifier.mean, classifier.std), NORMALISATION[normalisation], strict=True):
+            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
     run_blank_patch(classifier)
-    if weights not in ("default", "none"):
-        load_weights(classifier.backbone, classifier.head, architecture, Path(weights), new_head)
+    if published or weights not in ("default", "none"):
+        path = weights_file(architecture) if published else Path(weights)
+        load_weights(classifier.backbone, classifier.head, architecture, path, new_head, tumour_class)
     return classifier
 
 
-def blank_classifier(architecture: str, input_size: str) -> Classifier:
+def blank_classifier(architecture: str, input_size: str, config: dict[str, Any] | None = None) -> Classifier:
     """A classifier in eval mode whose parameters are still to be loaded.
 
     torchvision's are built on torch's meta device, without values, which saves up to a third of the start of a stage;
@@ -95,14 +115,14 @@ def blank_classifier(architecture: str, input_size: str) -> Classifier:
 
     Raises ValueError for an unknown architecture and for one that cannot be built for this size.
     """
-    if not architecture.startswith("timm/"):
+    if not of_timm(architecture):
         try:
             with torch.device("meta"):
                 parts = _backbone(architecture, False, input_size)
-            return Classifier(architecture, **parts).eval()
+            return Classifier(architecture, input_size=input_size, **parts).eval()
         except NotImplementedError:
             pass
-    return _build(architecture, False, input_size).eval()
+    return _build(architecture, False, input_size, config).eval()
 
 
 @cache
@@ -130,14 +150,19 @@ def run_blank_patch(classifier: Classifier) -> None:
     classifier.train(mode)
 
 
-def _build(architecture: str, pretrained: bool, input_size: str) -> Classifier:
-    return Classifier(architecture, **_backbone(architecture, pretrained, input_size))
+def _build(architecture: str, pretrained: bool, input_size: str, config: dict[str, Any] | None = None) -> Classifier:
+    parts = _backbone(architecture, pretrained, input_size, config)
+    return Classifier(architecture, input_size=input_size, **parts)
 
 
-def _backbone(architecture: str, pretrained: bool, input_size: str) -> dict[str, Any]:
+def _backbone(
+    architecture: str, pretrained: bool, input_size: str, config: dict[str, Any] | None = None
+) -> dict[str, Any]:
     # Each library takes seconds to import: only the one that is needed.
-    if architecture.startswith("timm/"):
-        from pcam_agreement.networks import timm_models as library
-    else:
-        from pcam_agreement.networks import torchvision_models as library  # type: ignore[no-redef]
-    return library.build_backbone(architecture, pretrained, input_size)
+    if of_timm(architecture):
+        from pcam_agreement.networks import timm_models
+
+        return timm_models.build_backbone(architecture, pretrained, input_size, config)
+    from pcam_agreement.networks import torchvision_models
+
+    return torchvision_models.build_backbone(architecture, pretrained, input_size)

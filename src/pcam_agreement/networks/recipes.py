@@ -65,7 +65,8 @@ def recipes(
 def networks(raw: Mapping[str, Any], origin: str = "params.yaml") -> list[Network]:
     """The networks of a run, `recipes` times `trainings`: recipe by recipe, the trained ones first.
 
-    A recipe without epochs is a given network: of the seeds it has the first alone.
+    A recipe without epochs is a given network: of the seeds it has the first alone, unless its weights are a file for
+    each, with {training} in the path.
 
     Raises ValueError where `recipes` or `trainings` is not a list of what it should be, and for an old file.
     """
@@ -75,7 +76,7 @@ def networks(raw: Mapping[str, Any], origin: str = "params.yaml") -> list[Networ
     result = []
     for name, recipe in recipes(raw, names, origin).items():
         of_recipe = [Network(name, training, str(recipe.get("architecture"))) for training in trainings]
-        given = recipe.get("epochs") == 0
+        given = recipe.get("epochs") == 0 and "{training}" not in str(recipe.get("weights"))
         result += [network for network in of_recipe if not (given and network.trained and network != of_recipe[0])]
     return result
 

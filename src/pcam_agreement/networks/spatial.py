@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pcam_agreement.networks.architectures import of_timm
 from pcam_agreement.networks.classifier import Classifier, blank_classifier, run_blank_patch
 
 
@@ -13,7 +14,7 @@ def spatial_layer(classifier: Classifier) -> str:
     Raises ValueError where there is none, or where timm says a wrong one.
     """
     backbone: Any = classifier.backbone
-    if classifier.architecture.startswith("timm/"):
+    if of_timm(classifier.architecture):
         layer = _timm_layer(backbone)
     elif hasattr(backbone, "class_token"):  # torchvision's vision transformers
         # Behind it, the patch tokens of the last layer do not change the class token.

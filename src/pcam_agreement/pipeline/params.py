@@ -17,6 +17,7 @@ from pcam_agreement.core import plugins
 from pcam_agreement.core.names import nearest
 from pcam_agreement.core.renamed import refuse_old
 from pcam_agreement.core.settings import Count, Device, Seed, Settings, mapping, validated
+from pcam_agreement.networks.hub import is_published, outputs, read_config
 from pcam_agreement.networks.recipes import networks, recipes
 from pcam_agreement.report.settings import Report
 from pcam_agreement.training.settings import Recipe, Training
@@ -118,11 +119,8 @@ def _check_recipes(params: Params, origin: str) -> None:
                 f"leave one out of recipes, and add to trainings."
             )
         _check_architecture(recipe, name, origin)
-        if recipe.epochs == 0 and recipe.weights in ("none", "default"):
-            raise ValueError(
-                f"{origin}: network.{name} has epochs 0, which is for a given network whose weights are a path, but "
-                f"weights {recipe.weights}; for an untrained network add untrained to trainings."
-            )
+        if recipe.epochs == 0:
+            _check_given(recipe, name, origin)
         if "grad_cam" in params.methods:
             _check_grad_cam(params, name, origin)
 
@@ -135,6 +133,23 @@ def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
         check_size(recipe.architecture, recipe.input)
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+
+
+def _check_given(recipe: Recipe, name: str, origin: str) -> None:
+    """Raise ValueError where a network that is not trained here has no weights, or a head of neither one nor two."""
+    published = is_published(recipe.architecture) and recipe.weights == "default"
+    if recipe.weights in ("none", "default") and not published:
+        raise ValueError(
+            f"{origin}: network.{name} has epochs 0, which is for a given network, whose weights are a path or come "
+            f"with a published one, but weights {recipe.weights}; for an untrained network add untrained to trainings."
+        )
+    count, names = outputs(read_config(recipe.architecture)) if published else (None, [])
+    if count not in (None, 1, 2):
+        listed = f" ({', '.join(names)})" if names else ""
+        raise ValueError(
+            f"{origin}: network.{name}: the head of {recipe.architecture} has {count} outputs{listed}, expected one or "
+            "two, normal and tumour; set epochs to train a head of its own."
+        )
 
 
 def _check_grad_cam(params: Params, name: str, origin: str) -> None:

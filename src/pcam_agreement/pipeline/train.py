@@ -27,7 +27,7 @@ def main(args: Namespace) -> None:
 
     settings = validated(recipes(raw, [args.recipe])[args.recipe], Recipe, f"network.{args.recipe}")
     contents = existing(args.patches / CONTENTS).read_text()
-    weights = Path(settings.weights)
+    weights = Path(settings.weights.replace("{training}", network.training))
     identity = (
         settings.model_dump_json(),
         str(sample),

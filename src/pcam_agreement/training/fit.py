@@ -71,13 +71,21 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
     _check_sizes(settings, len(index), len(valid_labels))
     seed_everything(network.seed % 2**32, verbose=False)
     if network.trained:
-        classifier = build_classifier(settings.architecture, settings.weights, settings.input, epochs > 0)
+        classifier = build_classifier(
+            settings.architecture,
+            settings.weights.replace("{training}", network.training),
+            settings.input,
+            epochs > 0,
+            settings.normalisation,
+            settings.tumour_class,
+        )
         if settings.freeze:
             classifier.freeze()
     else:
         count = len(train_split.patches)
         chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)
-        classifier = untrained_classifier(settings.architecture, settings.input, train_split.patches[np.sort(chosen)])
+        patches = train_split.patches[np.sort(chosen)]
+        classifier = untrained_classifier(settings.architecture, settings.input, settings.normalisation, patches)
     classifier.to(memory_format=torch.channels_last)  # as for inference: most networks are faster so
     learner = Learner(network, classifier, settings)
     valid = (valid_split.patches, valid_labels, np.arange(len(valid_labels)))
@@ -115,6 +123,12 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         if epochs == 0:
             trainer.validate(learner, data, verbose=False)
             log.close()
+            if network.trained and (auroc := float(trainer.callback_metrics["valid_auroc"])) < 0.5:
+                print(
+                    f"WARNING: {network.name} has a validation AUROC of {auroc:.3f}: its classes may be swapped; set "
+                    f"network.{network.recipe}.tumour_class to {1 - settings.tumour_class}.",
+                    file=sys.stderr,
+                )
         else:
             trainer.fit(learner, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except SystemExit as ended:  # Lightning's answer to Ctrl-C

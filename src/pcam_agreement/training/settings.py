@@ -9,7 +9,9 @@ from pcam_agreement.core.settings import AS_TEXT, Count, Fraction, Level, Positi
 
 class Training(Settings):
     label: str  # `label` or a column of meta that is true or false
-    weights: str  # default, none or the path of a state dict
+    weights: str  # default, none or the path of a state dict, with {training} in it where each training has its own
+    tumour_class: Literal[0, 1]  # of two outputs
+    normalisation: Literal["published", "none", "imagenet"]
     freeze: bool
     input: Literal["native", "architecture"]
     optimiser: Literal["adamw", "adam", "sgd"]

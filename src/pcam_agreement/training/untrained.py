@@ -11,14 +11,14 @@ PATCHES = 256  # that batch-norm statistics are taken from
 BATCH = 64  # of them at once, at most
 
 
-def untrained_classifier(architecture: str, input_size: str, patches: np.ndarray) -> Classifier:
+def untrained_classifier(architecture: str, input_size: str, normalisation: str, patches: np.ndarray) -> Classifier:
     """A classifier with random weights alone, from torch's global generator, in eval mode.
 
     patches: uint8 [n, 96, 96, 3], without labels. Batch norms take their statistics from them: with those of an
     initialisation, mean 0 and variance 1, logits of a deep network reach millions. Their weights are 1: some libraries
     start with 0 where a residual branch ends, which leaves the same few pixels of every patch to be seen.
     """
-    classifier = build_classifier(architecture, "none", input_size).eval()
+    classifier = build_classifier(architecture, "none", input_size, normalisation=normalisation).eval()
     norms = [module for module in classifier.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         if norm.affine:
