@@ -62,7 +62,7 @@ def test_a_killed_worker_ends_the_stage_with_a_sentence(fetch: Fetch) -> None:
     fetch.workers()[-1].kill()
     status, error = fetch.ends()
     assert status == 1 and error.startswith(
-        "error: a process that draws slides was killed, probably because the memory"
+        "error: a process that makes patches was killed, probably because the memory"
     )
     assert error.count("\n") == 1
     assert not list((fetch.folder / "data").iterdir())

@@ -1,25 +1,17 @@
 """Slides that are drawn, as splits in PCam's files: drawn by several processes, in constant memory."""
 
-import multiprocessing
-import os
-import signal
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from pcam_agreement.core.patch import PATCH
 from pcam_agreement.core.settings import Count, Settings
 from pcam_agreement.data.pcam import SPLITS, write_split
+from pcam_agreement.data.processes import in_order, pool_of_processes
 
 Key = tuple[int, int, int]  # seed, split, slide: all that a slide depends on
 
@@ -55,47 +47,16 @@ def write(folder: Path, settings: DrawnSlides, seed: int, drawing: Drawing) -> N
     if n > drawing.most_patches:
         raise ValueError(f"expected patches_per_slide of at most {drawing.most_patches}, got {n}; use more slides.")
     slides = settings.slides.model_dump()
-    workers = min(os.cpu_count() or 1, sum(slides.values()))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
-    try:
+    with pool_of_processes(sum(slides.values())) as pool:
         for number, split in enumerate(SPLITS):
-            keys = [(seed, number, slide) for slide in range(slides[split])]
-            meta = pd.concat(_in_order(pool, drawing.rows, keys, n), ignore_index=True)
+            tasks = [((seed, number, slide), n) for slide in range(slides[split])]
+            meta = pd.concat(in_order(pool, drawing.rows, tasks), ignore_index=True)
             labels = meta["center_tumor_patch"].to_numpy(np.uint8)
-            blocks = _in_order(pool, drawing.patches, keys, n)
-            progress = tqdm(blocks, f"{drawing.source} {split}", len(keys), unit="slide", disable=None)
-            write_split(folder, split, progress, labels, meta, _in_order(pool, drawing.masks, keys, n))
-    except (BrokenProcessPool, MemoryError) as error:
-        raise ValueError(
-            "a process that draws slides was killed, probably because the memory ran out; free some and run again."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+            blocks = in_order(pool, drawing.patches, tasks)
+            progress = tqdm(blocks, f"{drawing.source} {split}", len(tasks), unit="slide", disable=None)
+            write_split(folder, split, progress, labels, meta, in_order(pool, drawing.masks, tasks))
 
 
 def crops(plane: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """The patches [n, 96, 96, ...] of a slide [S, S, ...] whose top left pixels [n, 2] are given."""
     return np.stack([plane[y : y + PATCH, x : x + PATCH] for y, x in corners])
-
-
-def _in_order(pool: Executor, function: Callable, keys: list[Key], n: int) -> Iterator:
-    """function(key, n) for every key, in their order, with a few results at most waiting in memory."""
-    left = iter(keys)
-    waiting = deque(pool.submit(function, key, n) for key in islice(left, 2 * (os.cpu_count() or 1)))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(function, key, n) for key in islice(left, 1))
-
-
-def _prepare_worker() -> None:
-    """One thread a process; an interrupt is left to the parent, without which a worker ends."""
-    threadpool_limits(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
