@@ -53,7 +53,8 @@ class Overflowing(nn.Module):
         return self.network(inputs) * torch.where(mark, torch.nan, 1.0)
 
 
-@pytest.mark.parametrize("method", ASKING)
+# DeepLIFT cannot explain the second network, which is not piecewise linear: it has a test of its own.
+@pytest.mark.parametrize("method", [name for name in ASKING if name not in DEEP_LIFT])
 def test_a_patch_without_a_finite_score_is_flagged_and_spoils_no_other(method, patches, settings, resnet):
     patches = patches.clone()
     pixel = patches[3, :, 0, 0] = torch.tensor([0.123, 0.456, 0.789])
