@@ -48,6 +48,7 @@ benchmark: $(VENV)/ready
 	python benchmarks/explain.py --network resnet34
 	python benchmarks/explain.py --network alexnet
 	python benchmarks/quality.py --network resnet34
+	python benchmarks/beside_captum.py
 	python benchmarks/agreement.py
 	python benchmarks/atlas.py
 	python benchmarks/data.py

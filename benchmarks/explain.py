@@ -25,7 +25,10 @@ SETTINGS: dict[str, dict] = {
     "lime": {"samples": 300, "max_samples": 300},
     "kernel_shap": {"samples": 300, "max_samples": 300},
 }
-PATCHES = {"saliency": 256, "input_x_gradient": 256, "grad_cam": 256, "integrated_gradients": 16, "smoothgrad": 8}
+PATCHES = {
+    **{"saliency": 256, "input_x_gradient": 256, "grad_cam": 256, "integrated_gradients": 16, "smoothgrad": 8},
+    **{"guided_backprop": 256, "deconvolution": 256, "deep_lift": 128, "deep_lift_shap": 64},
+}
 
 
 class Counted(torch.nn.Module):

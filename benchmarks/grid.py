@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pcam_agreement.attribution.common.gradient import gradient
 from pcam_agreement.attribution.common.score import make_score
-from pcam_agreement.attribution.common.settings import Surrogate
+from pcam_agreement.attribution.common.settings import Superpixels
 from pcam_agreement.attribution.common.superpixels import superpixels_of_all
 from pcam_agreement.attribution.explain import Explainer
 from pcam_agreement.core import plugins
@@ -55,7 +55,7 @@ def rate(network: Classifier, method: str, settings: Params, patches: Tensor, si
     """Patches a second, superpixels not included."""
     chosen = subject.method_settings(method, {"method": settings.method})
     superpixels = None
-    if isinstance(chosen, Surrogate):
+    if isinstance(chosen, Superpixels):
         pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
         superpixels = superpixels_of_all(pixels, chosen.superpixels, chosen.segments)
     explainer = Explainer(

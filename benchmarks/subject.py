@@ -26,7 +26,7 @@ from pcam_agreement.networks.recipes import Network, networks
 
 DATA = Path("data")
 METHODS = [name for name in plugins.available(plugins.METHODS) if name not in ("random", "centre")]
-FORWARD = ("occlusion", "lime", "kernel_shap")  # methods of forward passes alone
+FORWARD = ("occlusion", "lime", "kernel_shap", "feature_ablation", "shapley_value_sampling")  # of forward passes alone
 GAIN = 1.03  # a batch twice as large must be this much faster, a patch, to be taken
 
 

@@ -55,6 +55,9 @@ CHEAP: dict[str, dict] = {
     "occlusion": {"window": 32, "stride": 32},
     "lime": {"samples": 30, "max_samples": 30, "segments": 9},
     "kernel_shap": {"samples": 30, "max_samples": 30, "segments": 9},
+    "gradient_shap": {"samples": 3},
+    "feature_ablation": {"segments": 9},
+    "shapley_value_sampling": {"segments": 9, "permutations": 2},
 }
 
 

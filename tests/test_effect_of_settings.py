@@ -41,6 +41,15 @@ METHOD = {
         **{"sampling": "orthogonal", "interactions": True, "kernel": "similarity", "kernel_width": 1.0, "ridge": 100.0},
     },
     "kernel_shap": SURROGATE,
+    "guided_backprop": {"reduce": "absolute_of_sum"},
+    "deconvolution": {"reduce": "absolute_of_sum"},
+    "deep_lift": {"reduce": "max_of_absolute", "baseline": "black"},
+    "deep_lift_shap": {"reduce": "max_of_absolute", "baselines": ["white", "black"]},
+    "gradient_shap": {"reduce": "max_of_absolute", "baselines": ["black"], "samples": 5, "sigma": 0.3},
+    "feature_ablation": {"reduce": "minmax_of_sum", "superpixels": "grid", "segments": 16},
+    "shapley_value_sampling": {
+        **{"reduce": "minmax_of_sum", "superpixels": "grid", "segments": 16, "permutations": 5},
+    },
     "random": {"reduce": "minmax_of_sum"},
     "centre": {"reduce": "minmax_of_sum", "sigma": 4.0},
 }

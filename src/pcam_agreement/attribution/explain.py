@@ -8,8 +8,8 @@ Settings (its block in params.yaml), `passes(settings)`, and `attribute(score, p
 - seeds: one integer a patch, so that perturbation samples do not depend on batches;
 - batch: how many inputs go through the network at once;
 
-which returns a signed attribution [n, c, 96, 96] and diagnostics, each [n]. A method whose Settings are a Surrogate's
-also takes `superpixels`, labels [n, 96, 96].
+which returns a signed attribution [n, c, 96, 96] and diagnostics, each [n]. A method whose Settings are a
+`Superpixels` also takes `superpixels`, labels [n, 96, 96].
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pcam_agreement.attribution.common.score import make_score
-from pcam_agreement.attribution.common.settings import Explanation, Method, Surrogate
+from pcam_agreement.attribution.common.settings import Explanation, Method, Superpixels
 from pcam_agreement.attribution.common.superpixels import kept_superpixels, superpixels_of_all
 from pcam_agreement.core.seeds import seed_of
 from pcam_agreement.heatmaps.file import write_chunk
@@ -68,7 +68,7 @@ class Explainer:
         todo = [(path, chunk) for path, chunk in todo if not path.exists()]
 
         def segment(number: int) -> np.ndarray | None:
-            if number == len(todo) or not isinstance(self.settings, Surrogate):
+            if number == len(todo) or not isinstance(self.settings, Superpixels):
                 return None
             chunk = patches[[patch for patch, _ in todo[number][1]]]
             return kept_superpixels(chunk, self.settings.superpixels, self.settings.segments, shared)
@@ -98,7 +98,7 @@ class Explainer:
         self.batch.each(len(patches), patches.device, predict)
         score = make_score(self.network, logits, self.explanation.target, self.explanation.output)
         options: dict[str, Any] = {}
-        if isinstance(self.settings, Surrogate):
+        if isinstance(self.settings, Superpixels):
             if superpixels is None:
                 pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
                 superpixels = superpixels_of_all(pixels, self.settings.superpixels, self.settings.segments)

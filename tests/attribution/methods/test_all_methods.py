@@ -16,6 +16,9 @@ from pcam_agreement.networks.checkpoint import save_checkpoint
 from pcam_agreement.networks.classifier import Classifier
 from small_networks import SEEDS, Linear, precise, run
 
+# What a method of Captum cannot explain: tests of its file see that it says so.
+DEEP_LIFT, MODIFIED = ("deep_lift", "deep_lift_shap"), ("guided_backprop", "deconvolution")
+REFUSED = {(method, network) for method in (*DEEP_LIFT, *MODIFIED) for network in ("vit_b_16", "efficientnet_b1")}
 ASKING = [name for name in METHODS if name not in ("random", "centre")]  # the others ask no network
 CHEAPER = {  # for networks of full size
     **{name: {"samples": 10, "max_samples": 10} for name in ("lime", "kernel_shap")},
@@ -50,7 +53,8 @@ class Overflowing(nn.Module):
         return self.network(inputs) * torch.where(mark, torch.nan, 1.0)
 
 
-@pytest.mark.parametrize("method", ASKING)
+# DeepLIFT cannot explain the second network, which is not piecewise linear: it has a test of its own.
+@pytest.mark.parametrize("method", [name for name in ASKING if name not in DEEP_LIFT])
 def test_a_patch_without_a_finite_score_is_flagged_and_spoils_no_other(method, patches, settings, resnet):
     patches = patches.clone()
     pixel = patches[3, :, 0, 0] = torch.tensor([0.123, 0.456, 0.789])
@@ -87,7 +91,8 @@ def test_reduced_precision_and_storage_keep_the_mask(method, patches, settings, 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_explains_in_reduced_precision(method, patches, settings, tmp_path):
-    save_checkpoint(ready("timm/test_byobnet"), tmp_path / "network.safetensors")
+    architecture = "timm/test_resnet" if method in DEEP_LIFT else "timm/test_byobnet"
+    save_checkpoint(ready(architecture), tmp_path / "network.safetensors")
     network = load_classifier(tmp_path / "network.safetensors", torch.device("cpu"), "bf16")
     cheap = chosen(settings, method, **CHEAP.get(method, {}))
     result = explain_patches(network, patches[:2], SEEDS[:2], method, cheap, settings.explain, Batch(16))
@@ -125,6 +130,8 @@ def contents(network) -> dict[str, int]:
 @pytest.mark.parametrize("method", ASKING)
 def test_explaining_gives_heatmaps_and_leaves_the_network_as_it_was(method, built, patches, settings):
     architecture, network = built
+    if (method, architecture) in REFUSED:
+        pytest.skip(f"{method} cannot explain {architecture}")
     if (architecture, method) == ("inception_v3", "grad_cam"):
         network = ready(architecture, input_size="architecture")
     before = contents(network)

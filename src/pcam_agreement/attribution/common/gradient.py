@@ -1,10 +1,12 @@
-"""The gradient of the score by the pixels."""
+"""The gradient of the score by the pixels, and how far attributions are from adding up to a change of the score."""
 
 import torch
 from torch import Tensor
 
 from pcam_agreement.attribution.common.score import Score
 from pcam_agreement.inference.batch import Batch
+
+SMALLEST_CHANGE = 1e-3  # of the score: the convergence delta is relative to the change, but not to less than this
 
 
 def gradient(score: Score, inputs: Tensor, rows: Tensor) -> Tensor:
@@ -23,3 +25,8 @@ def gradients(score: Score, patches: Tensor, batch: Batch) -> Tensor:
 
     batch.each(len(patches), patches.device, work)
     return result
+
+
+def convergence_delta(attribution: Tensor, change: Tensor) -> Tensor:
+    """|sum - change| / |change| of attributions [n, c, h, w] that should add up to these changes of the score [n]."""
+    return (attribution.sum((1, 2, 3)) - change).abs() / change.abs().clamp(min=SMALLEST_CHANGE)

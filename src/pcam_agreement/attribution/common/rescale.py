@@ -31,6 +31,12 @@ AFFINE = {
 PRODUCTS = {"bmm", "div", "matmul", "mul"}  # affine, while all factors but the first are constants
 
 
+def is_affine(name: str, args: tuple) -> bool:
+    """Whether a function of torch of this name is affine in what depends on the pixels, which has a gradient."""
+    constant = not any(isinstance(factor, Tensor) and factor.requires_grad for factor in args[1:])
+    return name in AFFINE or (name in PRODUCTS and constant)
+
+
 class NotPiecewiseLinearError(Exception):
     """The network computes something other than affine functions, ReLU and max-pooling."""
 
@@ -98,8 +104,7 @@ class _RescaleMode(TorchFunctionMode):
         if name == "max_pool2d":
             self.nonlinear = True
             return _MaxPool.apply(args[0], args[1:], kwargs)
-        constant = not any(isinstance(factor, Tensor) and factor.requires_grad for factor in args[1:])
-        if name not in AFFINE and not (name in PRODUCTS and constant):
+        if not is_affine(name, args):
             raise NotPiecewiseLinearError(name)
         output = func(*args, **kwargs)
         if name == "conv2d" and not self.nonlinear and self.first is None:

@@ -31,11 +31,16 @@ class Method(Settings):
     reduce: Reduction  # of the attribution to a heatmap
 
 
-class Surrogate(Method):
-    """Linear models of the scores of a patch with superpixels on or off."""
+class Superpixels(Method):
+    """Scores of a patch with superpixels on or off."""
 
     superpixels: Literal["slic", "grid", "quickshift"]
     segments: Annotated[int, Field(ge=2)]
+
+
+class Surrogate(Superpixels):
+    """Linear models of these scores."""
+
     samples: Annotated[int, Field(ge=4, multiple_of=2)]  # in a round
     max_samples: Annotated[int, Field(ge=4)]  # the last round that fits
     tolerance: Annotated[float, Field(gt=0, le=1)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcam_agreement.attribution.common.baseline import baseline
-from pcam_agreement.attribution.common.gradient import gradient
+from pcam_agreement.attribution.common.gradient import convergence_delta, gradient
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.rescale import NotPiecewiseLinearError, mean_multipliers
 from pcam_agreement.attribution.common.score import Score
@@ -21,7 +21,6 @@ TITLE = "Integrated gradients"
 DESCRIPTION = "the pixel's share of the score, summed along the path from an empty patch to this one"
 STOCHASTIC = False
 
-SMALLEST_CHANGE = 1e-3  # of the score: the convergence delta is relative to the change, but not to less than this
 FRACTION = 0.25  # the top fraction whose mask has to be converged
 REMAINING = 0.6  # a mask's distance to the converged one, in units of its change as the steps doubled (0.5 to 0.6)
 
@@ -67,11 +66,10 @@ def attribute(
         attribution[rows], used[rows] = mean, steps
         rows = rows[stability[rows] < 1 - settings.tolerance]
         steps *= 2
-    delta = (attribution.sum((1, 2, 3)) - change).abs() / change.abs().clamp(min=SMALLEST_CHANGE)
     return attribution, {
         "steps": used,
         "stability": stability,
-        "convergence_delta": delta,
+        "convergence_delta": convergence_delta(attribution, change),
         "unconverged": (stability < 1 - settings.tolerance).to(torch.int64),
     }
 
