@@ -34,6 +34,8 @@ ARCHITECTURES = (
     *("resnet34", "resnet50", "densenet121", "vit_b_16", "alexnet", "vgg11", "efficientnet_b1", "inception_v3"),
 )
 METHODS = plugins.available(plugins.METHODS)
+OF_TRANSFORMERS = ("attention_rollout", "generic_attention")
+CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam")
 # Files of tests that take longest, to be begun first where files run side by side. The first one makes the pipeline
 # that the last ones copy: until then, there are others.
 LONGEST = (
@@ -53,6 +55,7 @@ CHEAP: dict[str, dict] = {
     "smoothgrad": {"samples": 3},
     "integrated_gradients": {"n_steps": 4, "max_steps": 8},
     "occlusion": {"window": 32, "stride": 32},
+    "rise": {"masks": 20, "cells": 4},
     "lime": {"samples": 30, "max_samples": 30, "segments": 9},
     "kernel_shap": {"samples": 30, "max_samples": 30, "segments": 9},
     "gradient_shap": {"samples": 3},
@@ -142,6 +145,11 @@ def ready(architecture: str, seed: int = 0, input_size: str = "native") -> Class
     torch.manual_seed(seed)
     network = build_classifier(architecture, "none", input_size).eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last)  # nearly twice as fast
+
+
+def explainable(method: str, otherwise: str) -> str:
+    """A small architecture that the method can explain: this one, unless it needs a transformer."""
+    return "timm/test_vit" if method in OF_TRANSFORMERS else otherwise
 
 
 def attribute(method: str, score, patches, seeds, settings, batch: Batch):

@@ -26,6 +26,8 @@ SURROGATE = {
     **{"superpixels": "grid", "segments": 16, "samples": 20, "max_samples": 90, "tolerance": 0.99},
     "reduce": "minmax_of_sum",
 }
+# Whatever reduces these, their map is the same: one channel without negative values.
+NON_NEGATIVE = ("grad_cam", "grad_cam_plus_plus", "attention_rollout", "generic_attention")
 METHOD = {
     "saliency": {"reduce": "absolute_of_sum"},
     "input_x_gradient": {"reduce": "max_of_absolute"},
@@ -34,8 +36,10 @@ METHOD = {
         **{"reduce": "max_of_absolute", "baseline": "black", "rule": "right"},
         **{"n_steps": 3, "max_steps": 16, "tolerance": 0.9},
     },
-    "grad_cam": {},  # whatever reduces it, its map is the same: one channel without negative values
+    **{name: {} for name in NON_NEGATIVE},
+    "hires_cam": {"reduce": "absolute_of_sum"},
     "occlusion": {"reduce": "minmax_of_sum", "window": 20, "stride": 16},
+    "rise": {"reduce": "absolute_of_sum", "masks": 30, "cells": 5, "probability": 0.7, "baseline": "white"},
     "lime": {
         **SURROGATE,
         **{"sampling": "orthogonal", "interactions": True, "kernel": "similarity", "kernel_width": 1.0, "ridge": 100.0},
@@ -129,7 +133,7 @@ def test_14_no_setting_of_a_method_is_without_effect(method, name, patches, sett
 
 def test_14_every_setting_is_in_a_table(settings):
     for method in METHODS:
-        known = {*METHOD[method], *({"reduce"} if method == "grad_cam" else ())}
+        known = {*METHOD[method], *({"reduce"} if method in NON_NEGATIVE else ())}
         assert set(type(chosen(settings, method)).model_fields) == known, method
     assert set(Explanation.model_fields) - ELSEWHERE == {*EXPLAIN, "batch_size", "chunk"}
     assert set(Agreement.model_fields) - ELSEWHERE == set(AGREEMENT)

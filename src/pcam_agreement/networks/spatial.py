@@ -1,11 +1,14 @@
-"""The last spatial map of a network, which Grad-CAM explains: its layer and its size."""
+"""The last spatial map of a network, which class activation maps show: its layer and its size; tokens on their grid."""
 
+from math import isqrt
 from typing import Any
 
 from torch import Tensor, nn
 
 from pcam_agreement.networks.architectures import of_timm
 from pcam_agreement.networks.classifier import Classifier, blank_classifier, run_blank_patch
+
+CAMS = "grad_cam, grad_cam_plus_plus and hires_cam"  # the methods that need such a map, for the sentences
 
 
 def spatial_layer(classifier: Classifier) -> str:
@@ -22,9 +25,7 @@ def spatial_layer(classifier: Classifier) -> str:
     else:
         layer = _last_map(classifier)
     if layer is None:
-        raise ValueError(
-            f"the last map of {classifier.architecture} is not where its library says; leave grad_cam out."
-        )
+        raise ValueError(f"the last map of {classifier.architecture} is not where its library says; leave {CAMS} out.")
     return layer
 
 
@@ -42,13 +43,28 @@ def spatial_size(architecture: str, input_size: str) -> int:
 
 
 def on_grid(activation: Tensor, backbone: nn.Module) -> Tensor:
-    """Channels, rows and columns [n, c, h, w]: of a map, or of tokens [n, prefix + side * side, c] on their grid."""
+    """Channels, rows and columns [n, c, h, w]: of a map, or of tokens [n, prefix + side * side, c] on their grid.
+
+    Raises ValueError where the tokens fill no square.
+    """
     if activation.ndim == 4:
         channels_last = str(getattr(backbone, "output_fmt", "")) == "NHWC"  # some of timm's
         return activation.permute(0, 3, 1, 2) if channels_last else activation
-    side = int(activation.shape[1] ** 0.5)
-    tokens = activation[:, activation.shape[1] - side * side :]
-    return tokens.mT.unflatten(2, (side, side))
+    count = activation.shape[1]
+    for prefix in (prefix_tokens(backbone), 0):  # some (CaiT) add their class token behind the last map
+        side = isqrt(max(count - prefix, 0))
+        if side > 0 and side * side == count - prefix:
+            return activation[:, prefix:].mT.unflatten(2, (side, side))
+    raise ValueError(
+        f"{count} tokens of {type(backbone).__name__}, {prefix_tokens(backbone)} of them before those of the patch, "
+        "fill no square; choose a method that needs no tokens."
+    )
+
+
+def prefix_tokens(backbone: nn.Module) -> int:
+    """How many tokens come before those of the patch: class, distillation and register tokens."""
+    of_torchvision = int(hasattr(backbone, "class_token"))
+    return int(getattr(backbone, "num_prefix_tokens", of_torchvision))
 
 
 def _timm_layer(backbone: Any) -> str | None:
