@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from conftest import ready
+from pcam_agreement.networks.classifier import blank_classifier
 from pcam_agreement.networks.spatial import on_grid, prefix_tokens, spatial_layer, spatial_size
 
 
@@ -35,12 +36,12 @@ from pcam_agreement.networks.spatial import on_grid, prefix_tokens, spatial_laye
 )
 def test_the_last_spatial_map_is_that_of_the_layer_before_the_global_pooling(architecture, layer, size):
     assert spatial_layer(ready(architecture)) == layer
-    assert spatial_size(architecture, "native") == size
+    assert spatial_size(blank_classifier(architecture, "native")) == size
 
 
 @pytest.mark.parametrize(("architecture", "size"), [("inception_v3", 8), ("maxvit_t", 7), ("vit_b_32", 7)])
 def test_at_the_architectures_input_size_the_map_is_larger(architecture, size):
-    assert spatial_size(architecture, "architecture") == size
+    assert spatial_size(blank_classifier(architecture, "architecture")) == size
 
 
 def test_a_layer_that_timm_names_wrongly_is_one_sentence(resnet, monkeypatch):

@@ -118,7 +118,7 @@ def test_a_method_without_a_block_and_a_setting_with_a_typo_are_named(raw):
 def test_grad_cam_of_a_map_of_one_pixel_is_refused_before_the_run(raw):
     raw["methods"].append("grad_cam")
     raw["recipes"].append("inception_v3")
-    with pytest.raises(ValueError, match=r"grad_cam cannot explain inception_v3.*or use saliency, "):
+    with pytest.raises(ValueError, match=r"grad_cam cannot explain inception_v3: the last map .* is one pixel"):
         check_params(raw)
     raw["network"]["inception_v3"]["input"] = "architecture"
     check_params(raw)
@@ -182,6 +182,14 @@ def test_a_wrong_profile_becomes_a_flag_that_dvc_refuses(text, tmp_path, capsys)
     said = capsys.readouterr().out.split()
     found = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", *said], cwd=tmp_path, capture_output=True)
     assert b"unrecognized arguments: --profile-is-wrong" in found.stderr
+
+
+@pytest.mark.parametrize("method", ["attention_rollout", "deep_lift", "guided_backprop"])
+def test_a_method_that_cannot_explain_a_network_is_refused_before_the_run(raw, method):
+    raw["methods"].append(method)
+    raw["recipes"] = ["test_efficientnet"]
+    with pytest.raises(ValueError, match=rf"{method} cannot explain test_efficientnet: .*timm/test_efficientnet"):
+        check_params(raw)
 
 
 def test_one_recipe_is_enough_and_one_network_is_not(raw):

@@ -9,7 +9,8 @@ Settings (its block in params.yaml), `passes(settings)`, and `attribute(score, p
 - batch: how many inputs go through the network at once;
 
 which returns a signed attribution [n, c, 96, 96] and diagnostics, each [n]. A method whose Settings are a
-`Superpixels` also takes `superpixels`, labels [n, 96, 96].
+`Superpixels` also takes `superpixels`, labels [n, 96, 96]. One that cannot explain every network also has
+`check_network(network)`, which raises ValueError for those that it cannot, before anything runs.
 """
 
 from collections.abc import Sequence

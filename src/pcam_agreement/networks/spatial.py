@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pcam_agreement.networks.architectures import of_timm
-from pcam_agreement.networks.classifier import Classifier, blank_classifier, run_blank_patch
+from pcam_agreement.networks.classifier import Classifier, run_blank_patch
 
 CAMS = "grad_cam, grad_cam_plus_plus and hires_cam"  # the methods that need such a map, for the sentences
 
@@ -29,16 +29,15 @@ def spatial_layer(classifier: Classifier) -> str:
     return layer
 
 
-def spatial_size(architecture: str, input_size: str) -> int:
-    """Pixels a side of that map, for patches of this input size (native or architecture); needs no weights.
-
-    Raises ValueError where the architecture is unknown, cannot take this size or has no such map.
-    """
-    classifier = blank_classifier(architecture, input_size)
+def spatial_size(classifier: Classifier) -> int:
+    """Pixels a side of that map; the classifier may be a blank one. Raises ValueError where there is no such map."""
     maps: list[Tensor] = []
     layer = classifier.backbone.get_submodule(spatial_layer(classifier))
-    layer.register_forward_hook(lambda _, __, output: maps.append(output))
-    run_blank_patch(classifier)
+    handle = layer.register_forward_hook(lambda _, __, output: maps.append(output))
+    try:
+        run_blank_patch(classifier)
+    finally:
+        handle.remove()
     return on_grid(maps[0], classifier.backbone).shape[-1]
 
 

@@ -121,8 +121,7 @@ def _check_recipes(params: Params, origin: str) -> None:
         _check_architecture(recipe, name, origin)
         if recipe.epochs == 0:
             _check_given(recipe, name, origin)
-        if "grad_cam" in params.methods:
-            _check_grad_cam(params, name, origin)
+        _check_methods(params, name, origin)
 
 
 def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
@@ -152,14 +151,19 @@ def _check_given(recipe: Recipe, name: str, origin: str) -> None:
         )
 
 
-def _check_grad_cam(params: Params, name: str, origin: str) -> None:
-    """Raise ValueError where the last map of a recipe's networks is a single pixel."""
-    from pcam_agreement.networks.spatial import spatial_size  # imports torch
+def _check_methods(params: Params, name: str, origin: str) -> None:
+    """Raise ValueError where a method cannot explain the networks of a recipe, by what its file says."""
+    modules = {method: plugins.load(plugins.METHODS, "method", method) for method in params.methods}
+    checks = {method: module.check_network for method, module in modules.items() if hasattr(module, "check_network")}
+    if not checks:
+        return
+    from pcam_agreement.networks.classifier import build_classifier  # imports torch
 
     recipe = params.network[name]
-    if spatial_size(recipe.architecture, recipe.input) == 1:
-        others = ", ".join(method for method in params.method if method != "grad_cam")
-        larger = f"set network.{name}.input to architecture, or " if recipe.input == "native" else ""
-        raise ValueError(
-            f"{origin}: grad_cam cannot explain {name}, whose last map is a single pixel; {larger}use {others}."
-        )
+    weights = "none"  # what a network computes does not depend on them
+    network = build_classifier(recipe.architecture, weights, recipe.input).eval()
+    for method, check in checks.items():
+        try:
+            check(network)
+        except ValueError as error:
+            raise ValueError(f"{origin}: {method} cannot explain {name}: {error}") from None

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcam_agreement.attribution.common.score import Score
+from pcam_agreement.attribution.common.score import Score, make_score
+from pcam_agreement.core.patch import PATCH
 from pcam_agreement.inference.batch import Batch
 from pcam_agreement.networks.spatial import on_grid, prefix_tokens
 
@@ -29,6 +30,15 @@ def token_maps(patches: Tensor, backbone: nn.Module, batch: Batch, relevance: Re
 
     batch.each(len(patches), patches.device, work)
     return maps
+
+
+def check_network(network: Any) -> None:
+    """Raise ValueError where the network has no attention from all tokens to all in every block."""
+    patch = torch.zeros(1, 3, PATCH, PATCH)
+    with torch.no_grad():
+        attention_of(
+            make_score(network, patch.new_zeros(1), "tumour", "logit"), patch, torch.zeros(1, dtype=torch.int64)
+        )
 
 
 def attention_layers(network: Any) -> list[nn.Module]:

@@ -17,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from pcam_agreement.attribution.common.gradient import convergence_delta
 from pcam_agreement.attribution.common.rescale import is_affine
-from pcam_agreement.attribution.common.score import Score
+from pcam_agreement.attribution.common.score import Score, make_score
 from pcam_agreement.attribution.common.superpixels import superpixel_scores
+from pcam_agreement.core.patch import PATCH
 from pcam_agreement.inference.batch import Batch
 
 # By the name of the function: the module that stands for a call of it, of its arguments but the first.
@@ -31,17 +32,22 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 OTHERS = "saliency, integrated_gradients, gradient_shap, feature_ablation or shapley_value_sampling"  # for any network
 
 
+def check_relus(network: nn.Module) -> None:
+    """Raise ValueError where a network has no ReLU, which GuidedBackprop and Deconvolution need."""
+    _with_relus(*_blank(network))
+
+
+def check_rules(network: nn.Module) -> None:
+    """Raise ValueError where a network computes what DeepLift has no rule for."""
+    _with_rules(*_blank(network))
+
+
 def modified_gradient(method: str, score: Score, patches: Tensor, batch: Batch) -> Tensor:
     """By GuidedBackprop or Deconvolution, which change the gradient of every ReLU: [n, 3, h, w].
 
     Raises ValueError where the network has no ReLU: nothing would be changed.
     """
-    network = _Hooked(score, patches[:1])
-    if not any(isinstance(module, nn.ReLU) for module in network.activations):
-        raise ValueError(
-            f"Captum's {method} cannot explain {score.network.architecture}, which has no ReLU whose gradient it could "
-            f"change; use {OTHERS}."
-        )
+    network = _with_relus(score, patches[:1])
     explainer = _class(method)(network)
     result = torch.zeros_like(patches)
 
@@ -63,12 +69,7 @@ def deep_lift(
 
     Raises ValueError where the network computes what Captum has no rule for, and would take the gradient of.
     """
-    network = _Hooked(score, patches[:1])
-    if network.without_rule:
-        raise ValueError(
-            f"Captum's DeepLift cannot explain {score.network.architecture}, which computes {network.without_rule}, "
-            f"for which it has no rule; use {OTHERS}."
-        )
+    network = _with_rules(score, patches[:1])
     explainer = _class("DeepLift")(network)
     count = len(baselines)
     result, change = torch.zeros_like(patches), patches.new_zeros(len(patches))
@@ -137,6 +138,31 @@ def of_superpixels(
         with _seeded(seed, patches.device):
             result[row, 0] = explain(row, count).to(result.dtype)[labels[row]]
     return result, {"superpixels": counts}
+
+
+def _blank(network: nn.Module) -> tuple[Score, Tensor]:
+    patch = torch.zeros(1, 3, PATCH, PATCH)
+    return make_score(network, patch.new_zeros(1), "tumour", "logit"), patch
+
+
+def _with_relus(score: Score, patch: Tensor) -> "_Hooked":
+    hooked = _Hooked(score, patch)
+    if not any(isinstance(module, nn.ReLU) for module in hooked.activations):
+        raise ValueError(
+            f"Captum's GuidedBackprop and Deconvolution cannot explain {score.network.architecture}, which has no ReLU "
+            f"whose gradient they could change; use {OTHERS}."
+        )
+    return hooked
+
+
+def _with_rules(score: Score, patch: Tensor) -> "_Hooked":
+    hooked = _Hooked(score, patch)
+    if hooked.without_rule:
+        raise ValueError(
+            f"Captum's DeepLift cannot explain {score.network.architecture}, which computes {hooked.without_rule}, "
+            f"for which it has no rule; use {OTHERS}."
+        )
+    return hooked
 
 
 def _class(method: str) -> Any:

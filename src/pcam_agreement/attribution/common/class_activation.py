@@ -8,9 +8,19 @@ from torch.nn import functional
 
 from pcam_agreement.attribution.common.score import Score
 from pcam_agreement.inference.batch import Batch
-from pcam_agreement.networks.spatial import CAMS, on_grid, spatial_layer
+from pcam_agreement.networks.classifier import Classifier
+from pcam_agreement.networks.spatial import CAMS, on_grid, spatial_layer, spatial_size
 
 Weighting = Callable[[Tensor, Tensor], Tensor]  # activation and gradient [b, c, h, w] -> [b, 1, h, w]
+
+
+def check_network(network: Classifier) -> None:
+    """Raise ValueError where the network has no last spatial map, or one of a single pixel."""
+    if spatial_size(network) == 1:
+        raise ValueError(
+            f"the last map of {network.architecture} is one pixel at this input size; set input: architecture for it "
+            f"or leave {CAMS} out."
+        )
 
 
 def class_activation_maps(score: Score, patches: Tensor, batch: Batch, weighting: Weighting) -> Tensor:
@@ -20,16 +30,12 @@ def class_activation_maps(score: Score, patches: Tensor, batch: Batch, weighting
 
     Raises ValueError where the network has no such map, or one of a single pixel.
     """
+    check_network(score.network)
     layer = score.network.backbone.get_submodule(spatial_layer(score.network))
     cams = patches.new_zeros(len(patches), 1, *patches.shape[2:])
 
     def work(rows: Tensor) -> None:
         activation, gradient = activation_and_gradient(score, layer, patches[rows], rows)
-        if activation.shape[-1] == 1:
-            raise ValueError(
-                f"the last map of {score.network.architecture} is one pixel at this input size; set input: "
-                f"architecture for it or leave {CAMS} out."
-            )
         cam = weighting(activation, gradient)
         cams[rows] = functional.interpolate(cam, patches.shape[2:], mode="bilinear").to(cams.dtype)
 

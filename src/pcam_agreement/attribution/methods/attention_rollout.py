@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcam_agreement.attribution.common.attention import attention_of, read_tokens, token_maps
+from pcam_agreement.attribution.common.attention import attention_of, check_network, read_tokens, token_maps
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.score import Score
 from pcam_agreement.attribution.common.settings import Method as Settings
@@ -14,6 +14,8 @@ from pcam_agreement.inference.batch import Batch
 TITLE = "Attention rollout"
 DESCRIPTION = "how much of the token reaches the head of a transformer, followed through its attention"
 STOCHASTIC = False
+
+__all__ = ["DESCRIPTION", "STOCHASTIC", "TITLE", "Settings", "attribute", "check_network", "passes"]
 
 
 def passes(settings: Settings) -> Passes:

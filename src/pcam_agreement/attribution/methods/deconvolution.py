@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from pcam_agreement.attribution.common.captum import check_relus as check_network
 from pcam_agreement.attribution.common.captum import modified_gradient
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.score import Score
@@ -13,6 +14,8 @@ from pcam_agreement.inference.batch import Batch
 TITLE = "Deconvolution"
 DESCRIPTION = "saliency, along ways through the network on which every unit is for the class, on or off"
 STOCHASTIC = False
+
+__all__ = ["DESCRIPTION", "STOCHASTIC", "TITLE", "Settings", "attribute", "check_network", "passes"]
 
 
 def passes(settings: Settings) -> Passes:

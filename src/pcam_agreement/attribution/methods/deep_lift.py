@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pcam_agreement.attribution.common.baseline import baseline
+from pcam_agreement.attribution.common.captum import check_rules as check_network
 from pcam_agreement.attribution.common.captum import deep_lift
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.score import Score
@@ -14,6 +15,8 @@ from pcam_agreement.inference.batch import Batch
 TITLE = "DeepLIFT"
 DESCRIPTION = "the pixel's share of the score, by how much it changes each unit from an empty patch to this one"
 STOCHASTIC = False
+
+__all__ = ["DESCRIPTION", "STOCHASTIC", "TITLE", "Settings", "attribute", "check_network", "passes"]
 
 
 class Settings(Method):

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pcam_agreement.attribution.common.baseline import baseline
+from pcam_agreement.attribution.common.captum import check_rules as check_network
 from pcam_agreement.attribution.common.captum import deep_lift
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.score import Score
@@ -16,6 +17,8 @@ from pcam_agreement.inference.batch import Batch
 TITLE = "DeepLIFT SHAP"
 DESCRIPTION = "DeepLIFT, averaged over several empty patches"
 STOCHASTIC = False
+
+__all__ = ["DESCRIPTION", "STOCHASTIC", "TITLE", "Settings", "attribute", "check_network", "passes"]
 
 
 class Settings(Method):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pcam_agreement.attribution.common.class_activation import class_activation_maps
+from pcam_agreement.attribution.common.class_activation import check_network, class_activation_maps
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.score import Score
 from pcam_agreement.attribution.common.settings import Method as Settings
@@ -13,6 +13,8 @@ from pcam_agreement.inference.batch import Batch
 TITLE = "Grad-CAM"
 DESCRIPTION = "where the network's last feature map is evidence for the class"
 STOCHASTIC = False
+
+__all__ = ["DESCRIPTION", "STOCHASTIC", "TITLE", "Settings", "attribute", "check_network", "passes"]
 
 
 def passes(settings: Settings) -> Passes:
