@@ -16,11 +16,7 @@ Weighting = Callable[[Tensor, Tensor], Tensor]  # activation and gradient [b, c,
 
 def check_network(network: Classifier) -> None:
     """Raise ValueError where the network has no last spatial map, or one of a single pixel."""
-    if spatial_size(network) == 1:
-        raise ValueError(
-            f"the last map of {network.architecture} is one pixel at this input size; set input: architecture for it "
-            f"or leave {CAMS} out."
-        )
+    _check_size(network, spatial_size(network))
 
 
 def class_activation_maps(score: Score, patches: Tensor, batch: Batch, weighting: Weighting) -> Tensor:
@@ -30,12 +26,12 @@ def class_activation_maps(score: Score, patches: Tensor, batch: Batch, weighting
 
     Raises ValueError where the network has no such map, or one of a single pixel.
     """
-    check_network(score.network)
     layer = score.network.backbone.get_submodule(spatial_layer(score.network))
     cams = patches.new_zeros(len(patches), 1, *patches.shape[2:])
 
     def work(rows: Tensor) -> None:
         activation, gradient = activation_and_gradient(score, layer, patches[rows], rows)
+        _check_size(score.network, activation.shape[-1])
         cam = weighting(activation, gradient)
         cams[rows] = functional.interpolate(cam, patches.shape[2:], mode="bilinear").to(cams.dtype)
 
@@ -59,3 +55,11 @@ def activation_and_gradient(score: Score, layer: nn.Module, inputs: Tensor, rows
         handle.remove()
     backbone = score.network.backbone
     return on_grid(kept[0].detach(), backbone).to(inputs.dtype), on_grid(gradient, backbone).to(inputs.dtype)
+
+
+def _check_size(network: Classifier, size: int) -> None:
+    if size == 1:
+        raise ValueError(
+            f"the last map of {network.architecture} is one pixel at this input size; set input: architecture for it "
+            f"or leave {CAMS} out."
+        )
