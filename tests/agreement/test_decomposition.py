@@ -196,6 +196,90 @@ def test_the_standard_error_of_the_input_part_is_the_jackknife_over_untrained_ne
     assert share([0, 1, 2, 3]).standard_error == pytest.approx(expected, rel=1e-6)
 
 
+def by_hand(masks: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> np.ndarray:
+    """C of all networks [m, m], from masks [m, n, p]: pairs of patches of one label and two slides are subtracted."""
+    result = np.zeros((len(masks), len(masks)))
+    for label in np.unique(labels):
+        rows = labels == label
+        of_label, apart = masks[:, rows], slides[rows][:, None] != slides[rows]
+        products = np.einsum("ipx,jqx->ijpq", of_label, of_label)
+        same, different = products.diagonal(axis1=2, axis2=3).mean(-1), products[..., apart].mean(-1)
+        result += rows.mean() * (same - different)
+    return result
+
+
+def test_estimates_and_their_intervals_are_those_of_slides_and_trainings_left_out_by_hand():
+    from scipy.stats import t
+
+    from pcam_agreement.agreement.overlaps import View, view_masks
+
+    maps, recipes = heatmaps(3, 3, patches=24, side=12), np.repeat(np.arange(3), 3)
+    labels, slides = np.arange(24) % 2, np.arange(24) // 3
+    untrained = 2 * maps.mean(0) + np.random.default_rng(1).random((3, *maps.shape[1:]))
+    names = [*np.array(list("abc"))[recipes], *"abc"]
+    result = decompose_heatmaps(
+        np.concatenate([maps, untrained]), names, labels, slides, trained=[True] * 9 + [False] * 3, sigma=0
+    )
+    masks = view_masks(np.concatenate([maps, untrained]), View(0, 0.25)).astype(float)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+
+    def parts(c: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Total and within [3] and between [3] of the trained networks, whose recipes are given."""
+        block = [[c[np.ix_(np.flatnonzero(of == a), np.flatnonzero(of == b))] for b in range(3)] for a in range(3)]
+        within = [np.mean(block[a][a][~np.eye(len(block[a][a]), dtype=bool)]) for a in range(3)]
+        return (
+            np.array([block[a][a].diagonal().mean() for a in range(3)]),
+            np.array(within),
+            np.array([block[a][b].mean() for a, b in pairs]),
+        )
+
+    def common(c: np.ndarray, of: np.ndarray = recipes) -> float:
+        total, _, between = parts(c, of)
+        return between.mean() / total.mean()
+
+    def variance(without: list[float]) -> float:
+        return (len(without) - 1) / len(without) * ((np.array(without) - np.mean(without)) ** 2).sum()
+
+    c = by_hand(masks, labels, slides)
+    total, within, between = parts(c[:9, :9], recipes)
+    over_slides = variance(
+        [common(by_hand(masks[:, kept], labels[kept], slides[kept])) for kept in (slides != s for s in range(8))]
+    )
+    over_trainings = [
+        variance([common(np.delete(np.delete(c[:9, :9], i, 0), i, 1), np.delete(recipes, i)) for i in range(9)
+                  if recipes[i] == a])
+        for a in range(3)
+    ]  # fmt: skip
+    residuals = [
+        (table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()) ** 2
+        for table in (c[3 * a : 3 * a + 3, 3 * b : 3 * b + 3] for a, b in pairs)
+    ]
+    of_a_pair = np.sum(residuals) / (3 * 2 * 2)
+    excess = 3 * 2 * of_a_pair / (3 * total.mean()) ** 2 / (2 * 3 * 3)  # of three recipes, each in two pairs
+    of_trainings = max(sum(over_trainings) - excess, sum(over_trainings) / 4)
+    stated = over_slides + of_trainings
+    degrees = stated**2 / (over_slides**2 / 7 + of_trainings**2 / 3)
+    share = result.shares["common"]
+    assert share.value == pytest.approx(between.mean() / total.mean(), rel=1e-5)
+    assert share.standard_error == pytest.approx(stated**0.5, rel=1e-3)
+    assert share.high - share.value == pytest.approx(t.ppf(0.975, degrees) * stated**0.5, rel=1e-3)
+
+    assert result.R.value == pytest.approx(
+        between.sum() / sum((within[a] * within[b]) ** 0.5 for a, b in pairs), rel=1e-5
+    )
+    for (a, b), value in zip(pairs, between, strict=True):
+        of_pair = result.agreement["abc"[a], "abc"[b]]
+        assert of_pair.value == pytest.approx(value / (within[a] * within[b]) ** 0.5, rel=1e-5)
+    seen = np.array(
+        [np.mean([c[i, 9 + k] for i in range(3 * a, 3 * a + 3) for k in range(3) if k != a]) for a in range(3)]
+    )
+    among = np.mean([c[9 + k, 9 + m] for k, m in pairs])
+    learned = [value - seen[a] * seen[b] / among for (a, b), value in zip(pairs, between, strict=True)]
+    alike = within - seen**2 / among
+    expected = sum(learned) / sum((alike[a] * alike[b]) ** 0.5 for a, b in pairs)
+    assert result.R_learned.value == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("recipes", "expected"),
     [
