@@ -13,7 +13,7 @@ which returns a signed attribution [n, c, 96, 96] and diagnostics, each [n]. A m
 `check_network(network)`, which raises ValueError for those that it cannot, before anything runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ from tqdm import tqdm
 from pcam_agreement.attribution.common.score import make_score
 from pcam_agreement.attribution.common.settings import Explanation, Method, Superpixels
 from pcam_agreement.attribution.common.superpixels import kept_superpixels, superpixels_of_all
+from pcam_agreement.core import plugins
 from pcam_agreement.core.seeds import seed_of
+from pcam_agreement.core.settings import section
 from pcam_agreement.heatmaps.file import write_chunk
 from pcam_agreement.heatmaps.masks import normalise, reduce
 from pcam_agreement.inference.batch import Batch
@@ -115,6 +117,25 @@ class Explainer:
             "nonfinite": ~finite.cpu().numpy(),
             **{name: values.cpu().numpy() for name, values in diagnostics.items()},
         }
+
+
+def explain(
+    network: nn.Module, patches: np.ndarray, method: str, params: Mapping[str, Any], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Explain patches uint8 [n, 96, 96, 3] by a method: `heatmaps` float16 [n, 96, 96], `logits`, flags, diagnostics.
+
+    For use from Python. network: of `inference.load.load_classifier`; params: of `core.settings.read_params`, whose
+    sections `explain` and `method` are used; seed: of the perturbation samples. All patches are in memory at once.
+    `heatmaps.file.merge_chunks` says what each array is.
+
+    Raises ValueError where there is no such method or its settings are wrong, and where it cannot explain the network.
+    """
+    module = plugins.load(plugins.METHODS, "method", method)
+    settings = section(dict(params), f"method.{method}", module.Settings)
+    explanation = section(dict(params), "explain", Explanation)
+    explainer = Explainer(network, module, settings, explanation, Batch(explanation.batch_size))
+    device = next(network.parameters()).device
+    return explainer.heatmaps(to_device(patches, device), [seed_of(seed, row) for row in range(len(patches))])
 
 
 def describe(name: str, method: ModuleType, settings: Method) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Classifier(nn.Module):
         size: int,  # pixels a side, of what the backbone is given
         mean: Sequence[float],
         std: Sequence[float],
-        input_size: str,  # native or architecture
+        input_size: str = "native",  # or architecture
         config: dict[str, Any] | None = None,  # of a published network
     ) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         count = len(train_split.patches)
         chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)
         patches = train_split.patches[np.sort(chosen)]
-        classifier = untrained_classifier(settings.architecture, settings.input, settings.normalisation, patches)
+        classifier = untrained_classifier(settings.architecture, settings.input, patches, settings.normalisation)
     classifier.to(memory_format=torch.channels_last)  # as for inference: most networks are faster so
     learner = Learner(network, classifier, settings)
     valid = (valid_split.patches, valid_labels, np.arange(len(valid_labels)))

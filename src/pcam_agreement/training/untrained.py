@@ -11,7 +11,9 @@ PATCHES = 256  # that batch-norm statistics are taken from
 BATCH = 64  # of them at once, at most
 
 
-def untrained_classifier(architecture: str, input_size: str, normalisation: str, patches: np.ndarray) -> Classifier:
+def untrained_classifier(
+    architecture: str, input_size: str, patches: np.ndarray, normalisation: str = "published"
+) -> Classifier:
     """A classifier with random weights alone, from torch's global generator, in eval mode.
 
     patches: uint8 [n, 96, 96, 3], without labels. Batch norms take their statistics from them: with those of an
