@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.datasets import PCAM
 
-from conftest import ARCHITECTURES, CHEAP, METHODS, attribute, chosen, explain_patches, ready
+from conftest import ARCHITECTURES, CHEAP, METHODS, attribute, chosen, explain_patches, explainable, ready
 from pcam_agreement.agreement.measures import chance_iou, measure
 from pcam_agreement.attribution.common.baseline import baseline
 from pcam_agreement.attribution.common.gradient import gradient
@@ -120,9 +120,11 @@ def test_06_irrelevant_stays_zero_and_is_not_mid_grey():
     assert (theirs[1:] > 0).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_07_every_network_is_asked_about_the_same_class(method, patches, settings, resnet):
-    low, high = Shifted(resnet, -50), Shifted(resnet, 50)  # call every patch normal, or tumour; the same evidence
+# Not of RISE, whose noise grows with the score itself, and so with what is added to it.
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "rise"])
+def test_07_every_network_is_asked_about_the_same_class(method, patches, settings):
+    network = ready(explainable(method, "timm/test_resnet"))
+    low, high = Shifted(network, -50), Shifted(network, 50)  # call every patch normal, or tumour; the same evidence
     ours = [explained(network, patches[:2], method, settings) for network in (low, high)]
     np.testing.assert_allclose(ours[0]["heatmaps"], ours[1]["heatmaps"], rtol=0.1, atol=0.1)
     if method == "lime":
@@ -138,7 +140,7 @@ def test_08_superpixels_belong_to_the_patch_and_are_fine_enough(dataset, setting
     for patch in read_split(dataset, "test").patches[:8]:
         labels = superpixels(patch / 255.0, lime.superpixels, lime.segments)
         assert labels.shape == (96, 96)
-        assert 50 <= labels.max() + 1 <= 100
+        assert 25 <= labels.max() + 1 <= 100  # quickshift's defaults give 5 to 10 on tissue
         assert len(np.unique(labels)) == labels.max() + 1
 
 
@@ -162,7 +164,7 @@ def test_10_integrated_gradients_are_converged_or_say_that_they_are_not(patches,
     score = make_score(resnet, resnet(patches[:4]), "tumour", "logit")
     result = {}
     for nodes, most in ((256, 256), (4, 32)):
-        change = chosen(settings, "integrated_gradients", n_steps=nodes, max_steps=most)
+        change = chosen(settings, "integrated_gradients", n_steps=nodes, max_steps=most, tolerance=0.1)
         result[nodes] = attribute("integrated_gradients", score, patches[:4], SEEDS, change, Batch(64))
     attribution, diagnostics = result[4]
     exact = top_mask(result[256][0].sum(1).abs().flatten(1).numpy(), 0.25)

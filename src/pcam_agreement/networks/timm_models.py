@@ -62,5 +62,6 @@ def _multiple_of_tokens(name: str, size: int, options: dict[str, Any]) -> int:
     """The size, or the next that the side of a token divides: a transformer would not see what is beyond its last."""
     with torch.device("meta"):
         blank: Any = timm.create_model(name, **{**options, "img_size": size})
-    side = getattr(getattr(blank, "patch_embed", None), "patch_size", (1, 1))[0]
+    side = getattr(getattr(blank, "patch_embed", None), "patch_size", 1)  # a number or two, as the model likes
+    side = side if isinstance(side, int) else side[0]
     return -(-size // side) * side
