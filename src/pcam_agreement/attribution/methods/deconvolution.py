@@ -1,4 +1,4 @@
-"""Deconvolution: a gradient whose ReLUs ask only for its own sign (Zeiler and Fergus 2013, arXiv 1311.2901)."""
+"""Deconvolution: a gradient that a ReLU passes on where it is positive (Zeiler and Fergus 2013, arXiv 1311.2901)."""
 
 from collections.abc import Sequence
 

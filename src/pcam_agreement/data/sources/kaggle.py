@@ -60,6 +60,8 @@ def write(folder: Path, settings: Settings, seed: int) -> None:
             raise ValueError(
                 f"{source}: {len(missing)} labelled patches have no file, {missing[0]} first; unpack it again."
             )
+        if slides is not None and len(without := ids.difference(slides.index)):
+            raise ValueError(f"{settings.slides}: {len(without)} patches have no slide, {without[0]} first; add them.")
         if set(labels[ids]) != {0, 1}:
             raise ValueError(f"{source}: expected patches of both labels in {name}, found {len(ids)}; choose others.")
     with pool_of_processes() as pool:
@@ -70,7 +72,7 @@ def write(folder: Path, settings: Settings, seed: int) -> None:
                     "coord_x": 0,
                     "tumor_patch": labels[ids].to_numpy(bool),
                     "center_tumor_patch": labels[ids].to_numpy(bool),
-                    "wsi": list(ids if slides is None else slides.reindex(ids).fillna("unknown")),
+                    "wsi": list(ids if slides is None else slides[ids]),
                 }
             )
             paths = [files[one] for one in ids]
