@@ -80,7 +80,17 @@ TRAIN = {
     **{"architecture": "timm/test_vit", "normalisation": "none"},
 }
 # The tests that see these: of networks, of training, of explaining, of the bootstrap.
-ELSEWHERE = {"weights", "tumour_class", "patience", "compile", "accumulate", "devices", "nodes", "bootstrap"}
+ELSEWHERE = {
+    "weights",
+    "unfreeze",
+    "tumour_class",
+    "patience",
+    "compile",
+    "accumulate",
+    "devices",
+    "nodes",
+    "bootstrap",
+}
 
 
 @pytest.fixture

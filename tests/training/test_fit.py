@@ -141,13 +141,21 @@ def test_a_given_network_stays_as_it_is(recipe, dataset, tmp_path):
     assert list(read_history(tmp_path / "history").columns) == ["valid/accuracy", "valid/auroc", "valid/loss"]
 
 
-def test_freezing_trains_the_head_and_holds_the_batch_norm_statistics(recipe, dataset, tmp_path):
-    settings = recipe.model_copy(update={"freeze": True, "epochs": 1})
-    state = fit(settings, dataset, tmp_path)
-    changed = {
-        name for name, tensor in built(settings).backbone.state_dict().items() if not torch.equal(tensor, state[name])
-    }
-    assert changed == {"fc.weight", "fc.bias"}
+@pytest.mark.parametrize("layers", [[], ["layer4.0.bn2"], ["layer4"]])
+def test_freezing_trains_the_head_and_named_layers_and_holds_the_rest_with_its_statistics(
+    recipe, dataset, tmp_path, layers
+):
+    settings = recipe.model_copy(update={"freeze": True, "unfreeze": layers, "epochs": 1})
+    state, before = fit(settings, dataset, tmp_path), built(settings).backbone.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, state[name])}
+    assert all(name.startswith(("fc.", *(f"{layer}." for layer in layers))) for name in changed)
+    assert changed >= {"fc.weight", "fc.bias"}
+    assert bool(layers) == (changed >= {"layer4.0.bn2.weight", "layer4.0.bn2.running_var"})
+
+
+def test_a_layer_that_a_network_does_not_have_cannot_be_trained(recipe):
+    with pytest.raises(ValueError, match=r"unknown layer 'layer5'; did you mean layer\d\?"):
+        built(recipe).freeze(["layer5"])
 
 
 def test_training_stops_early_when_validation_does_not_improve(recipe, dataset, tmp_path):

@@ -124,6 +124,12 @@ def _entering(networks: Networks) -> tuple[list[str], dict[str, str]]:
     return entering, left_out
 
 
+def _mean_of_two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The geometric mean; NaN where one of the two is negative: without some slide a recipe may share nothing."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(a * b)
+
+
 class _Estimates:
     """Estimates of components and their intervals."""
 
@@ -161,13 +167,13 @@ class _Estimates:
 
     def R(self, c: np.ndarray) -> np.ndarray:  # noqa: N802  as the paper's symbol
         within = self.of("within", c)
-        return self.of("between", c).sum(-1) / np.sqrt(within[..., self.a] * within[..., self.b]).sum(-1)
+        return self.of("between", c).sum(-1) / _mean_of_two(within[..., self.a], within[..., self.b]).sum(-1)
 
     def R_learned(self, c: np.ndarray) -> np.ndarray:  # noqa: N802
         every = np.arange(len(self.layout.recipes))
         within = self.of("within", c) - self.input_of(c, every, every)
         between = self.of("between", c) - self.input_of(c, self.a, self.b)
-        return between.sum(-1) / np.sqrt(within[..., self.a] * within[..., self.b]).sum(-1)
+        return between.sum(-1) / _mean_of_two(within[..., self.a], within[..., self.b]).sum(-1)
 
     # estimates of them
 
@@ -191,7 +197,7 @@ class _Estimates:
 
             def of_pair(c: np.ndarray, row: int = row, a: int = a, b: int = b) -> np.ndarray:
                 alike = self.of("within", c)
-                return self.of("between", c)[..., row] / np.sqrt(alike[..., a] * alike[..., b])
+                return self.of("between", c)[..., row] / _mean_of_two(alike[..., a], alike[..., b])
 
             names = self.layout.recipes[a], self.layout.recipes[b]
             nothing = [name for name, index in zip(names, (a, b), strict=True) if not within[index] > TINY]

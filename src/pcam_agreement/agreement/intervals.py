@@ -137,7 +137,9 @@ class Replicates:
             degrees.append(len(self.untrained) - 1.0)
         variance = sum(parts)
         if not parts or not np.isfinite(variance):
-            return Estimate(value, np.nan, np.nan, np.nan, "there are too few slides or networks for an interval")
+            few = "there are too few slides or networks for an interval"
+            reason = "it is not defined without one of the slides or networks" if parts else few
+            return Estimate(value, np.nan, np.nan, np.nan, reason)
         # Satterthwaite's degrees of freedom of a sum of variances
         squares = sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
         arm = float(stdtrit(variance**2 / squares, (1 + LEVEL) / 2)) * variance**0.5 if squares else 0.0

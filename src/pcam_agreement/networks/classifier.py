@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcam_agreement.core.names import named
 from pcam_agreement.networks.architectures import IMAGENET_MEAN, IMAGENET_STD, of_timm
 from pcam_agreement.networks.hub import is_published, weights_file
 from pcam_agreement.networks.weights import last_line, load_weights
@@ -46,6 +47,7 @@ class Classifier(nn.Module):
         self.head = head
         self.size = size
         self.frozen = False
+        self.unfrozen: list[str] = []
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -57,17 +59,24 @@ class Classifier(nn.Module):
         inner = next(self.backbone.parameters()).dtype
         return self.backbone(normalised.to(inner))[:, 0].to(normalised.dtype)
 
-    def freeze(self) -> None:
-        """Train the head alone: the rest keeps its parameters and, in eval mode, its batch-norm statistics."""
-        self.frozen = True
+    def freeze(self, unfrozen: Sequence[str] = ()) -> None:
+        """Train the head and these layers of the backbone alone, such as blocks.11.
+
+        The rest keeps its parameters and, in eval mode, its batch-norm statistics. Raises ValueError for a layer that
+        the backbone does not have.
+        """
+        self.frozen, self.unfrozen = True, list(unfrozen)
         self.backbone.requires_grad_(False)
-        self.backbone.get_submodule(self.head).requires_grad_(True)
+        for layer in (self.head, *unfrozen):
+            named("layer", layer, dict(self.backbone.named_modules())).requires_grad_(True)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
+            for layer in self.unfrozen:
+                self.backbone.get_submodule(layer).train(mode)
         return self
 
 

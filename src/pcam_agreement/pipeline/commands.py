@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from pcam_agreement.pipeline.forks import Forks
 
 Environment = dict[str, str | None]  # None: not set
 
@@ -22,18 +24,26 @@ def command(stage: Any, environment: Environment) -> tuple[list[list[str]], str,
     return lines, given["cwd"], changed | environment
 
 
-def run(lines: list[list[str]], folder: str, environment: Environment, log: Path) -> int:
+def run(lines: list[list[str]], folder: str, environment: Environment, log: Path, forks: Forks | None = None) -> int:
     """Run the lines of a command while they succeed, on whatever worker; the last one's exit status."""
     variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
-    with open(log, "a") as output:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(output, fcntl.LOCK_EX)  # which the command keeps if this process is killed
-        output.truncate(0)
+    if forks and len(lines) == 1 and forks.fit(lines[0][-1], folder):
+        return forks.run(lines[0][-1], folder, variables, log)
+    with locked(log) as output:
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         for line in lines:
             if status := subprocess.run(line, cwd=folder, env=variables, **streams).returncode:
                 return status
     return 0
+
+
+def locked(log: Path) -> TextIO:
+    """The log of a command, emptied, with a lock that the command keeps if the process that started it is killed."""
+    output = open(log, "a")  # noqa: SIM115  the caller's
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(output, fcntl.LOCK_EX)
+    output.truncate(0)
+    return output
 
 
 def wait_for_orphans(logs: Path) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from pcam_agreement.core import command, resume
 from pcam_agreement.pipeline import commands
+from pcam_agreement.pipeline.forks import Forks
 from pcam_agreement.pipeline.lock import Lock
 
 UP_TO_DATE, DONE, RESTORED, FAILED, NOT_RUN = "up to date", "done", "from the run-cache", "failed", "not run"
@@ -56,6 +57,7 @@ def repro(args: Namespace) -> list[str]:
                 executor = stack.enter_context(commands.slurm(args.workers, logs))
             else:
                 pipeline.gpus = _gpus()
+                pipeline.forks = None if pipeline.gpus else Forks()
                 executor = stack.enter_context(ThreadPoolExecutor(args.workers))
             pipeline.run(executor, args.workers)
             return pipeline.lock.planned
@@ -73,6 +75,7 @@ class Pipeline:
         self.repo, self.lock, self.logs = repo, lock, logs
         self.gpus: list[str] = []
         self.environment: commands.Environment = {}
+        self.forks: Forks | None = None
         while True:
             with self.locked():
                 try:
@@ -167,7 +170,7 @@ class Pipeline:
             except RunCacheNotFoundError:
                 stage.save_deps()
                 log = self.logs / f"{stage.addressing}.log"
-                future = executor.submit(commands.run, *commands.command(stage, environment), log)
+                future = executor.submit(commands.run, *commands.command(stage, environment), log, self.forks)
                 self.running[future] = stage, gpu, time.monotonic()
                 self.tell(f"{stage.addressing}: runs")
             else:

@@ -125,13 +125,18 @@ def _check_recipes(params: Params, origin: str) -> None:
 
 
 def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
-    """Raise ValueError where there is no such architecture, or it cannot take patches of this size."""
-    from pcam_agreement.networks.classifier import check_size  # imports torch: after all that needs none
+    """Raise ValueError where there is no such architecture, it cannot take patches of this size, or lacks a layer."""
+    # imports torch: after all that needs none
+    from pcam_agreement.networks.classifier import blank_classifier, check_size
 
     try:
         check_size(recipe.architecture, recipe.input)
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
+    if recipe.unfreeze:
+        layers = dict(blank_classifier(recipe.architecture, recipe.input).backbone.named_modules())
+        for layer in recipe.unfreeze:
+            _check_name(layer, "layer", f"network.{name}.unfreeze", list(layers), origin)
 
 
 def _check_given(recipe: Recipe, name: str, origin: str) -> None:

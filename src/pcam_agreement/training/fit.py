@@ -80,7 +80,7 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
             settings.tumour_class,
         )
         if settings.freeze:
-            classifier.freeze()
+            classifier.freeze(settings.unfreeze)
     else:
         count = len(train_split.patches)
         chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)

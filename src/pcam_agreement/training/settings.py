@@ -13,6 +13,7 @@ class Training(Settings):
     tumour_class: Literal[0, 1]  # of two outputs
     normalisation: Literal["published", "none", "imagenet"]
     freeze: bool
+    unfreeze: list[str]  # layers of a frozen backbone that are trained with the head
     input: Literal["native", "architecture"]
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: Positive
@@ -37,6 +38,12 @@ class Training(Settings):
     def shares(self) -> int:
         """How many shares a batch is divided into, by processes and by accumulation."""
         return self.accumulate * self.devices * self.nodes
+
+    @model_validator(mode="after")
+    def _unfreeze_what_is_frozen(self) -> Self:
+        if self.unfreeze and not self.freeze:
+            raise ValueError(f"expected freeze: true with unfreeze, found freeze: false and unfreeze {self.unfreeze}")
+        return self
 
     @model_validator(mode="after")
     def _two_patches_each(self) -> Self:
