@@ -121,6 +121,11 @@ class Repository:
         self.said = self.run("dvc", "repro", *options)
         return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
 
+    def make(self) -> set[str]:
+        """What `make repro` runs; the names of the stages that were executed. It starts them faster than `dvc repro`."""
+        said = self.run("env", "PYTHONPATH=src", "python", "-m", "pcam_agreement.pipeline.parallel", "--workers", "1")
+        return set(re.findall(r"^[\d:]+  \d+/\d+  (\S+): runs$", said, re.MULTILINE))
+
     def repro_here(self) -> set[str]:
         """Run all stages in this process, so that they share the imports of torch; the names of the stages.
 

@@ -13,7 +13,7 @@ def test_a_recipe_is_a_block_and_reruns_its_own_stages_and_what_compares(finishe
     r.change("recipes", value=["one", "two", "three"])
     r.change("network", "three", value={"architecture": "shufflenet_v2_x0_5", "epochs": 1})  # never named in the code
     added = stages("train", "explain", "faithfulness", recipes=("three",))
-    assert r.repro() == {"check"} | added | stages("compare", "compare_methods", "report", "atlas")
+    assert r.make() == {"check"} | added | stages("compare", "compare_methods", "report", "atlas")
     r.reset()
 
 
@@ -60,7 +60,7 @@ def test_a_method_is_a_file_and_a_block_and_reruns_its_own_stages_and_what_compa
     r.change("method", "scaled_gradient", value={"reduce": "max_of_absolute", "factor": 2.0})
     r.change("methods", value=["saliency", "lime", "scaled_gradient"])
     added = stages("explain", "faithfulness", "compare", methods=("scaled_gradient",))
-    assert r.repro() == {"check", "compare_methods", "report", "atlas"} | added
+    assert r.make() == {"check", "compare_methods", "report", "atlas"} | added
     table = pd.read_csv(r.path / "plots" / "methods.csv")
     row = table[(table["method_a"] == "saliency") & (table["method_b"] == "scaled_gradient")].iloc[0]
     assert row["iou"] == pytest.approx(1)  # a factor changes no mask
@@ -76,14 +76,14 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
 
     def after(*keys: str, value: object) -> set[str]:
         r.change(*keys, value=value)
-        return r.repro() - {"check"}
+        return r.make() - {"check"}
 
     assert after("methods", value=["lime"]) == {"compare_methods", "report", "atlas"}  # a method dropped
     changed = stages("train", "explain", "faithfulness", recipes=("two",), methods=("lime",))
     after_explain = stages("compare", "compare_methods", "report", "atlas", methods=("lime",))
     assert after("network", "two", "lr", value=1e-4) == changed | after_explain
     r.change("network", "two", value={"architecture": "timm/test_byobnet"})
-    assert r.repro() <= {"check", "report", "atlas"}  # an old value again: all else comes from the run-cache
+    assert r.make() <= {"check", "report", "atlas"}  # an old value again: all else comes from the run-cache
     module = r.path / "src" / "pcam_agreement" / "pipeline" / "compare.py"
     module.write_text(module.read_text() + "print('this copy')\n")
     assert r.repro() == {"compare@lime"}

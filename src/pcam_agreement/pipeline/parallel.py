@@ -57,7 +57,7 @@ def repro(args: Namespace) -> list[str]:
                 executor = stack.enter_context(commands.slurm(args.workers, logs))
             else:
                 pipeline.gpus = _gpus()
-                pipeline.forks = None if pipeline.gpus else Forks()
+                pipeline.forks = Forks() if sys.platform == "linux" and not pipeline.gpus else None
                 executor = stack.enter_context(ThreadPoolExecutor(args.workers))
             pipeline.run(executor, args.workers)
             return pipeline.lock.planned
