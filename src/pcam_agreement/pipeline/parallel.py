@@ -44,6 +44,7 @@ def repro(args: Namespace) -> list[str]:
         raise ValueError(f"--workers: expected at least 1, got {args.workers}.")
     try:
         with Repo() as repo, ExitStack() as stack:
+            _parse_params_once(stack)
             hardlink = repo.config["core"].get("hardlink_lock", False)
             whole = [repo.root_dir]  # no other DVC process works on these files meanwhile
             _enter(stack, lambda: rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], whole, hardlink))
@@ -222,6 +223,24 @@ def _changed(stage: Any) -> bool:
         or stage.changed_stage()
         or any(item.status() for item in (*stage.deps, *stage.outs))
     )
+
+
+def _parse_params_once(stack: ExitStack) -> None:
+    """Have DVC parse params.yaml again only where it has changed: by itself it does so several times for each stage."""
+    from dvc.dependency import param
+
+    load = param.load_path
+    parsed: dict[str, tuple[tuple[int, int, int], Any]] = {}
+
+    def load_once(path: str, fs: Any) -> Any:
+        file = os.stat(path)
+        version = file.st_ino, file.st_mtime_ns, file.st_size
+        if path not in parsed or parsed[path][0] != version:
+            parsed[path] = version, load(path, fs)
+        return parsed[path][1]
+
+    stack.callback(setattr, param, "load_path", load)
+    param.load_path = load_once
 
 
 def _enter(stack: ExitStack, lock: Callable[[], AbstractContextManager[None]]) -> None:
