@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dvc.dependency import param
+from dvc.fs import LocalFileSystem
 from dvc.lock import make_lock
 from dvc.repo import Repo
 
@@ -335,6 +337,18 @@ def test_what_a_lost_worker_ran_is_run_again_by_another(tmp_path, monkeypatch):
         in_process(toy, commands.DaskExecutor(client), [], monkeypatch)
         killer.join()
     assert toy.ran() == ["fetch", "a", "a", "report"]
+
+
+def test_params_are_parsed_again_only_where_they_have_changed(tmp_path):
+    path, fs = tmp_path / "params.yaml", LocalFileSystem()
+    path.write_text("lr: 1\n")
+    with contextlib.ExitStack() as stack:
+        parallel._parse_params_once(stack)
+        first = param.load_path(str(path), fs)
+        assert param.load_path(str(path), fs) is first == {"lr": 1}
+        path.write_text("lr: 0.5\n")
+        assert param.load_path(str(path), fs) == {"lr": 0.5}
+    assert param.load_path(str(path), fs) is not param.load_path(str(path), fs)
 
 
 def test_a_run_with_nothing_to_do_imports_nothing_heavy(tmp_path, monkeypatch):
