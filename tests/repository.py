@@ -122,7 +122,7 @@ class Repository:
         return set(re.findall(r"^Running stage '([^']+)'", self.said, re.MULTILINE))
 
     def make(self) -> set[str]:
-        """What `make repro` runs; the names of the stages that were executed. It starts them faster than `dvc repro`."""
+        """What `make repro` runs, which starts stages faster than `dvc repro`; the names of those that ran."""
         said = self.run("env", "PYTHONPATH=src", "python", "-m", "pcam_agreement.pipeline.parallel", "--workers", "1")
         return set(re.findall(r"^[\d:]+  \d+/\d+  (\S+): runs$", said, re.MULTILINE))
 
