@@ -148,8 +148,8 @@ def ready(architecture: str, seed: int = 0, input_size: str = "native") -> Class
 
 
 def explainable(method: str, otherwise: str) -> str:
-    """A small architecture that the method can explain: this one, unless it needs a transformer."""
-    return "timm/test_vit" if method in OF_TRANSFORMERS else otherwise
+    """A small architecture that the method can explain: this one, unless it is for transformers."""
+    return "timm/test_vit" if method in (*OF_TRANSFORMERS, "attn_lrp") else otherwise
 
 
 def attribute(method: str, score, patches, seeds, settings, batch: Batch):

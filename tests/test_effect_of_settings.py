@@ -38,6 +38,8 @@ METHOD = {
     },
     **{name: {} for name in NON_NEGATIVE},
     "hires_cam": {"reduce": "absolute_of_sum"},
+    "lrp": {"reduce": "max_of_absolute"},
+    "attn_lrp": {"reduce": "max_of_absolute", "gamma_convolution": 0.0, "gamma_linear": 1.0},
     "occlusion": {"reduce": "minmax_of_sum", "window": 20, "stride": 16},
     "rise": {"reduce": "absolute_of_sum", "masks": 30, "cells": 5, "probability": 0.7, "baseline": "white"},
     "lime": {

@@ -27,9 +27,10 @@ from pcam_agreement.networks.checkpoint import save_checkpoint
 from pcam_agreement.networks.classifier import Classifier
 from small_networks import SEEDS, Linear, precise, run
 
-# What a method of Captum cannot explain: tests of its file see that it says so.
+# What a method cannot explain: tests of its file see that it says so.
 DEEP_LIFT, MODIFIED = ("deep_lift", "deep_lift_shap"), ("guided_backprop", "deconvolution")
 REFUSED = {(method, network) for method in (*DEEP_LIFT, *MODIFIED) for network in ("vit_b_16", "efficientnet_b1")}
+REFUSED.add(("lrp", "vit_b_16"))
 ASKING = [name for name in METHODS if name not in ("random", "centre")]  # the others ask no network
 CHEAPER = {  # for networks of full size
     **{name: {"samples": 10, "max_samples": 10} for name in ("lime", "kernel_shap")},

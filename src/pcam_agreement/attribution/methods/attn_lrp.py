@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.relevance import (
+    NoRuleError,
     Rule,
     backward,
     check_rules,
@@ -28,7 +29,9 @@ from pcam_agreement.attribution.common.settings import Method
 from pcam_agreement.inference.batch import Batch
 
 TITLE = "AttnLRP"
-DESCRIPTION = "the pixel's share of the logit, handed back through attention in proportion to what each value contributed"
+DESCRIPTION = (
+    "the pixel's share of the logit, handed back through attention in proportion to what each value contributed"
+)
 STOCHASTIC = False
 
 
@@ -38,7 +41,7 @@ class Settings(Method):
 
 
 def passes(settings: Settings) -> Passes:
-    return Passes(forward=4, gradient=1)  # each layer also of positive and negative parts
+    return Passes(forward=0, gradient=1)
 
 
 def check_network(network: Any) -> None:
@@ -106,10 +109,14 @@ def normalised(centred: Tensor, shape: Sequence[int], weight: Tensor | None, eps
     return centred * ((variance + eps).rsqrt() * (1 if weight is None else weight))
 
 
-def shared(*factors: Any) -> list[Any]:
-    """The signals among factors, between which the relevance of their product is divided equally (proposition 3.2)."""
-    count = sum(map(is_signal, factors))
+def divided(count: int, *factors: Any) -> list[Any]:
+    """The same factors, of which the signals take one in so many parts of their relevance."""
     return [backward(factor, lambda above: above / count) if is_signal(factor) else factor for factor in factors]
+
+
+def shared(*factors: Any) -> list[Any]:
+    """The factors of a product, whose signals share its relevance equally (proposition 3.2)."""
+    return divided(sum(map(is_signal, factors)), *factors)
 
 
 def product(func: Callable, first: Any, second: Any, **kwargs: Any) -> Tensor:
@@ -119,8 +126,7 @@ def product(func: Callable, first: Any, second: Any, **kwargs: Any) -> Tensor:
 
 def attention(func: Callable, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Two products of matrices, with a softmax between them, which one kernel computes."""
-    query, key = (backward(signal, lambda above: above / 2) for signal in shared(query, key))
-    return func(query, key, backward(value, lambda above: above / 2), *args, **kwargs)
+    return func(*divided(2, *shared(query, key), value), *args, **kwargs)
 
 
 def multi_head_attention(
@@ -137,6 +143,8 @@ def multi_head_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """torch's layer, which is one function [t, b, c]: the rules for what it consists of, one after the other."""
+    if any(kwargs.get(name) is not None for name in ("attn_mask", "key_padding_mask", "q_proj_weight")):
+        raise NoRuleError("masked attention, or keys of another width than queries")
     biases = (None,) * 3 if bias is None else bias.chunk(3)
     projected = (
         linear(functional.linear, tokens, *parameters).unflatten(2, (heads, -1)).permute(1, 2, 0, 3)
@@ -147,15 +155,15 @@ def multi_head_attention(
 
 
 def gradient(func: Callable, *args: Any, **kwargs: Any) -> Any:
-    """LRP-0 of what is linear; max-pooling and ReLU keep relevance by their gradient; softmax (proposition 3.1)."""
+    """LRP-0 of what is linear, max-pooling and ReLU; softmax (proposition 3.1), and sigmoid, a softmax with a 0."""
     return func(*args, **kwargs)
 
 
 # fmt: off
 ACTIVATIONS = ("elu", "gelu", "hardswish", "mish", "silu", "tanh")  # 0 at 0
 GRADIENTS = (
-    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "div", "leaky_relu", "mean", "neg", "relu", "softmax",
-    "sub", "sum",
+    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "div", "leaky_relu", "mean", "neg", "relu", "sigmoid",
+    "softmax", "sub", "sum",
 )
 # fmt: on
 
@@ -164,7 +172,7 @@ def rules(gamma_convolution: float, gamma_linear: float) -> dict[str, Rule]:
     convolution, linear = (partial(weighted, gamma) for gamma in (gamma_convolution, gamma_linear))
 
     def first(func: Callable, inputs: Tensor, *args: Any) -> Tensor:
-        rule = linear if func is functional.linear else convolution
+        rule = linear if func.__name__ == "linear" else convolution
         return rule(func, times(inputs), *args)
 
     return {
