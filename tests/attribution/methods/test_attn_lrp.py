@@ -33,7 +33,7 @@ def layer_norm(inputs, norm, above):
 
 
 def by_hand(network, patches, gamma_convolution, gamma_linear):
-    """Every relevance of a small transformer of timm's, from the logit back to the pixels, from the paper's equations."""
+    """Every relevance of a small transformer of timm's, from the logit to the pixels, from the paper's equations."""
     backbone, kept = network.backbone, []
     inputs = (patches - network.mean) / network.std
     side = backbone.patch_embed.patch_size[0]

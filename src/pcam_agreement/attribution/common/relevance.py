@@ -101,6 +101,15 @@ def keep(func: Callable, *args: Any, **kwargs: Any) -> Tensor:
     return through(func(*args, **kwargs), next(value for value in args if is_signal(value)))
 
 
+def positive(func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
+    """The positive contributions to a layer's output: a positive bias, and inputs times weights of their sign."""
+    bias = None if bias is None else bias.clamp(min=0)
+    output = func(inputs.clamp(min=0), weight.clamp(min=0), bias, *args)
+    if (inputs < 0).any():  # not behind a ReLU
+        output = output + func(inputs.clamp(max=0), weight.clamp(max=0), None, *args)
+    return output
+
+
 class _Rules(TorchFunctionMode):
     """While it is on, functions of what depends on the pixels have rules in place of gradients."""
 

@@ -20,6 +20,7 @@ from pcam_agreement.attribution.common.relevance import (
     backward,
     check_rules,
     is_signal,
+    positive,
     relevance,
     through,
     times,
@@ -67,14 +68,11 @@ def weighted(
     output = func(inputs, weight, bias, *args)
     if gamma == 0:
         return output
-    value, ways = output.detach(), []
-    for low, high in ({"min": 0}, {"max": 0}), ({"max": 0}, {"min": 0}):  # for positive outputs, for negative ones
-        more, less = weight + gamma * weight.clamp(**low), weight + gamma * weight.clamp(**high)
-        offset = None if bias is None else bias + gamma * bias.clamp(**low)
-        way = func(inputs.clamp(min=0), more, offset, *args) + func(inputs.clamp(max=0), less, None, *args)
-        total = way.detach()  # of the output's sign, and larger
-        ways.append(way * torch.where(total == 0, 0, value / total))
-    return through(output, torch.where(value > 0, *ways))
+    plus = positive(func, inputs, weight, bias, *args)
+    on = output.detach() > 0
+    way = output + gamma * torch.where(on, plus, output - plus)
+    ratio = torch.where(output == 0, 0, output / way).detach()  # what the output is of the larger sum
+    return through(output, way * ratio)
 
 
 def activation(func: Callable, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:

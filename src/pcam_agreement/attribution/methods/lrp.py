@@ -10,10 +10,12 @@ from torch import Tensor
 from pcam_agreement.attribution.common.passes import Passes
 from pcam_agreement.attribution.common.relevance import (
     NoRuleError,
+    Rule,
     backward,
     check_rules,
     is_signal,
     keep,
+    positive,
     relevance,
     through,
     times,
@@ -53,7 +55,7 @@ def attribute(
 def over(values: Tensor) -> Tensor:
     """The same values; relevance that passes backward is divided by them."""
     divisor = values.detach()
-    divisor = divisor + torch.where(divisor < 0, -EPSILON, EPSILON)
+    divisor = torch.where(divisor < 0, divisor - EPSILON, divisor + EPSILON)
     return backward(values, lambda above: above / divisor)
 
 
@@ -63,13 +65,8 @@ def epsilon(func: Callable, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def z_plus(func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any) -> Tensor:
-    """In proportion to what is positive of it: positive inputs by positive weights, negative ones by negative."""
-    output = func(inputs, weight, bias, *args)
-    zero = None if bias is None else bias.clamp(min=0)
-    way = func(times(inputs.clamp(min=0)), weight.clamp(min=0), zero, *args)
-    if (inputs < 0).any():
-        way = way + func(times(inputs.clamp(max=0)), weight.clamp(max=0), None, *args)
-    return through(output, over(way))
+    """In proportion to what each input contributes, if that is positive."""
+    return through(func(inputs, weight, bias, *args), over(positive(func, times(inputs), weight, bias, *args)))
 
 
 def flat(func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any) -> Tensor:
@@ -101,7 +98,7 @@ ACTIVATIONS = (
     "tanh",
 )
 # fmt: on
-RULES = {
+RULES: dict[str, Rule] = {
     "first": flat,
     "conv2d": z_plus,
     "linear": epsilon,
