@@ -106,6 +106,19 @@ def test_it_is_zennits_epsilon_plus_flat(architecture, canonizers, patches, sett
     torch.testing.assert_close(attribution, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
 
 
+def test_it_is_zennits_also_where_a_convolution_is_given_negative_values(patches, settings):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 5, 3), nn.SiLU(), nn.Conv2d(8, 8, 3, 2), nn.GELU(), nn.Flatten(), nn.Linear(1800, 1)]
+    network = Classifier("smooth", nn.Sequential(*layers), "5", 96, [0.5] * 3, [0.25] * 3).eval()
+    network, patches = precise(network, patches)
+    inputs = ((patches - network.mean) / network.std).requires_grad_()
+    with EpsilonPlusFlat().context(network.backbone) as composed:
+        logits = composed(inputs)
+        (expected,) = torch.autograd.grad(logits, inputs, logits.detach())
+    attribution, _ = run("lrp", network.requires_grad_(False), patches, settings)
+    torch.testing.assert_close(attribution, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+
+
 def test_timms_resnet_is_explained_like_torchvisions_of_the_same_weights(patches, settings):
     network, patches = precise(used(ready("resnet18")), patches[:2])
     backbone = timm.create_model("resnet18", num_classes=1).double()

@@ -87,8 +87,7 @@ def product(func: Callable, first: Any, second: Any, **kwargs: Any) -> Tensor:
     if is_signal(first) and is_signal(second):
         if first.shape == second.shape or "div" in func.__name__:
             raise NoRuleError("the product or ratio of two maps")
-        gate_first = first.numel() < second.numel()
-        first, second = (first.detach(), second) if gate_first else (first, second.detach())
+        return through(func(first, second, **kwargs), max(first, second, key=Tensor.numel))
     return keep(func, first, second, **kwargs)
 
 
