@@ -28,7 +28,8 @@ folder = Path(sys.argv[1])
 checkpoint = folder / "given" / "2.safetensors"
 shared = {"params": folder / "params.yaml", "patches": folder / "none", "checkpoint": checkpoint}
 names = {"recipe": "given", "training": "2"}
-train.main(Namespace(history=folder / "history", logits=folder / "logits.h5", **names, **shared))
+outputs = {"features": folder / "none", "history": folder / "history", "logits": folder / "logits.h5"}
+train.main(Namespace(**outputs, **names, **shared))
 explain.main(Namespace(method="lime", heatmaps=folder / "lime.h5", **names, **shared))
 print("torch" in sys.modules)
 """
@@ -51,9 +52,8 @@ def run(folder: Path, dataset: Path, recipe: str, training: str) -> None:
     """Train and explain one network."""
     files = {"params": folder / "params.yaml", "patches": dataset, "recipe": recipe, "training": training}
     files["checkpoint"] = folder / "checkpoints" / recipe / f"{training}.safetensors"
-    train.main(
-        Namespace(history=folder / "history" / recipe / training, logits=logits(folder, recipe, training), **files)
-    )
+    outputs = {"history": folder / "history" / recipe / training, "logits": logits(folder, recipe, training)}
+    train.main(Namespace(features=folder / "features" / f"{recipe}.h5", **outputs, **files))
     for method in ("saliency", "centre"):
         heatmaps = folder / "heatmaps" / method / recipe / f"{training}.h5"
         explain.main(Namespace(method=method, heatmaps=heatmaps, **files))

@@ -56,7 +56,7 @@ def fit(
 
 
 def files(dataset: Path, folder: Path) -> Files:
-    return Files(dataset, *(folder / name for name in ("a.safetensors", "history", "logits.h5", "work")))
+    return Files(dataset, *(folder / name for name in ("features.h5", "a.safetensors", "history", "logits.h5", "work")))
 
 
 def built(recipe: Recipe) -> Classifier:
@@ -213,6 +213,7 @@ def test_other_bytes_in_the_weights_to_start_from_are_another_training(raw, data
     YAML().dump(raw, tmp_path / "params.yaml")
     paths = {"params": tmp_path / "params.yaml", "patches": dataset}
     outputs = {"checkpoint": tmp_path / "a.safetensors", "history": tmp_path / "history", "logits": tmp_path / "l.h5"}
+    outputs["features"] = tmp_path / "none"
     args = Namespace(recipe="alexnet", training="1", **outputs, **paths)
     for content in (b"one", b"other", b"one"):
         (tmp_path / "weights.pth").write_bytes(content)
@@ -246,7 +247,8 @@ from pcam_agreement.training.fit import Files, train
 from pcam_agreement.training.settings import Recipe
 dataset = Path(sys.argv[1])
 for folder, training, recipe in zip(map(Path, sys.argv[2::3]), sys.argv[3::3], sys.argv[4::3]):
-    files = Files(dataset, *(folder / name for name in ("a.safetensors", "history", "logits.h5", "work")))
+    names = ("features.h5", "a.safetensors", "history", "logits.h5", "work")
+    files = Files(dataset, *(folder / name for name in names))
     train(Network("tiny", training, "timm/test_resnet"), Recipe.model_validate_json(recipe), 0, "cpu", files)
 """
 

@@ -1,5 +1,9 @@
-"""Checkpoints: a classifier's parameters and what is needed to rebuild it, as safetensors, which can run no code."""
+"""Checkpoints: a classifier's parameters and what is needed to rebuild it, as safetensors, which can run no code.
 
+Of a frozen classifier only the head is written, and its backbone is named: where it comes from and what it must be.
+"""
+
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from pcam_agreement.core.files import atomic_file
-from pcam_agreement.networks.classifier import Classifier, blank_classifier
+from pcam_agreement.networks.classifier import Classifier, blank_classifier, build_classifier
 from pcam_agreement.networks.weights import last_line, load_state
 
 
 def save_checkpoint(classifier: Classifier, path: Path) -> None:
-    """Write a classifier; the same one gives the same bytes."""
+    """Write a classifier, a frozen one whose weights can be had again without its backbone; same bytes for the same."""
     rebuild: dict[str, Any] = {
         "architecture": classifier.architecture,
         "input": classifier.input_size,
@@ -23,7 +27,12 @@ def save_checkpoint(classifier: Classifier, path: Path) -> None:
     }
     if classifier.config is not None:
         rebuild["config"] = classifier.config  # so that neither hub nor folder is needed again
+    if classifier.pooling != "published":
+        rebuild["pooling"] = classifier.pooling
     state = {name: tensor.contiguous() for name, tensor in classifier.backbone.state_dict().items()}
+    if classifier.frozen and classifier.weights != "none":
+        rebuild["backbone"] = {"weights": classifier.weights, "sha256": backbone_sha256(classifier)}
+        state = {name: tensor for name, tensor in state.items() if name.startswith(f"{classifier.head}.")}
     with atomic_file(path, sum(tensor.nbytes for tensor in state.values())) as partial:
         # One metadata key only: safetensors does not keep the order of several.
         save_file(state, partial, {"network": json.dumps(rebuild)})
@@ -32,18 +41,64 @@ def save_checkpoint(classifier: Classifier, path: Path) -> None:
 def read_checkpoint(path: Path) -> Classifier:
     """The classifier in a checkpoint, in eval mode.
 
-    Raises ValueError where the file is missing or is not a checkpoint of `save_checkpoint`.
+    Raises ValueError where the file is missing or is not a checkpoint of `save_checkpoint`; and where the weights of a
+    frozen backbone cannot be had, or are others than those that its head was trained on.
     """
     if not path.exists():
         raise ValueError(f"the checkpoint {path} is missing; run the train stage or dvc pull.")
     try:
         with safe_open(path, "pt") as file:
             rebuild = json.loads((file.metadata() or {})["network"])
-        classifier = blank_classifier(rebuild["architecture"], rebuild["input"], rebuild.get("config"))
-        for name in ("mean", "std"):
-            classifier.register_buffer(name, torch.tensor(rebuild[name]).view(1, 3, 1, 1), persistent=False)
-        # Assigned, as a blank classifier may have no memory; copies, as a file's are not aligned for the processor.
-        load_state(classifier.backbone, {name: tensor.clone() for name, tensor in load_file(path).items()}, assign=True)
+        # Copies, as a file's are not aligned for the processor.
+        state = {name: tensor.clone() for name, tensor in load_file(path).items()}
+        buffers = {name: torch.tensor(rebuild[name]).view(1, 3, 1, 1) for name in ("mean", "std")}
+        pooling, config = rebuild.get("pooling", "published"), rebuild.get("config")
+        if "backbone" not in rebuild:
+            classifier = blank_classifier(rebuild["architecture"], rebuild["input"], config, pooling)
+            load_state(classifier.backbone, state, assign=True)  # as a blank classifier may have no memory
     except (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint of this project ({last_line(error)}); train it again.") from error
+    if "backbone" in rebuild:
+        classifier = _with_its_backbone(rebuild, pooling, path)
+        classifier.head_layer().load_state_dict(
+            {name.removeprefix(f"{classifier.head}."): tensor for name, tensor in state.items()}
+        )
+    for name, buffer in buffers.items():
+        classifier.register_buffer(name, buffer, persistent=False)
+    return classifier
+
+
+def backbone_sha256(classifier: Classifier) -> str:
+    """The SHA-256 over the tensors of a classifier but for its head, by their names, whatever file they came from.
+
+    Position embeddings are left out: they are resampled for the size of the patch, with another processor's rounding.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(classifier.backbone.state_dict().items()):
+        if not (name.startswith(f"{classifier.head}.") or "pos_embed" in name or "position" in name):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _with_its_backbone(rebuild: dict[str, Any], pooling: str, path: Path) -> Classifier:
+    """The frozen classifier whose head a checkpoint holds, in eval mode, with the backbone that it names."""
+    architecture, weights, expected = rebuild["architecture"], *(rebuild["backbone"][k] for k in ("weights", "sha256"))
+    options = (rebuild.get("config") or {}).get("model_args") or {}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            classifier = build_classifier(
+                architecture, weights, rebuild["input"], pooling=pooling, options=options.items()
+            )
+    except ValueError as error:
+        raise ValueError(
+            f"{path} holds the head of a frozen {architecture} alone, and its backbone cannot be had: {error}"
+        ) from error
+    classifier.eval().freeze()
+    found = backbone_sha256(classifier)
+    if found != expected:
+        raise ValueError(
+            f"{path} holds a head that was trained on a frozen {architecture} with the SHA-256 {expected[:12]}…, and "
+            f"its weights ({weights}) now have {found[:12]}…; put back those of then, or train it again."
+        )
     return classifier

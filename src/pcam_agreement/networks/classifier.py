@@ -1,7 +1,7 @@
 """Classifiers of raw patches: any of torchvision's or timm's, with one logit."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +18,7 @@ from pcam_agreement.networks.weights import last_line, load_weights
 # torchvision reads its published weights with torch.load: hold it to tensors.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
+Options = Iterable[tuple[str, Any]]
 NORMALISATION = {"none": ((0.0,) * 3, (1.0,) * 3), "imagenet": (IMAGENET_MEAN, IMAGENET_STD)}
 
 
@@ -39,10 +40,12 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         input_size: str = "native",  # or architecture
-        config: dict[str, Any] | None = None,  # of a published network
+        config: dict[str, Any] | None = None,  # of a published network, or with options
+        pooling: str = "published",
     ) -> None:
         super().__init__()
-        self.architecture, self.input_size, self.config = architecture, input_size, config
+        self.architecture, self.input_size, self.config, self.pooling = architecture, input_size, config, pooling
+        self.weights = "none"  # where they come from, as `build_classifier` was told
         self.backbone = backbone
         self.head = head
         self.size = size
@@ -71,6 +74,9 @@ class Classifier(nn.Module):
             named("layer", layer, dict(self.backbone.named_modules())).requires_grad_(True)
         self.train(self.training)
 
+    def head_layer(self) -> nn.Module:
+        return self.backbone.get_submodule(self.head)
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.frozen:
@@ -81,8 +87,11 @@ class Classifier(nn.Module):
 
 
 def to_float(patches: Tensor) -> Tensor:
-    """uint8 [n, 96, 96, 3] as in the files -> float32 [n, 3, 96, 96] in [0, 1], in the same order of memory."""
-    return patches.permute(0, 3, 1, 2).float().div(255)
+    """uint8 [n, 96, 96, 3] as in the files -> float32 [n, 3, 96, 96] in [0, 1], in the same order of memory.
+
+    What is no uint8, features, stays as it is.
+    """
+    return patches.permute(0, 3, 1, 2).float().div(255) if patches.dtype == torch.uint8 else patches
 
 
 def build_classifier(
@@ -92,6 +101,8 @@ def build_classifier(
     new_head: bool = True,
     normalisation: str = "published",
     tumour_class: int = 1,
+    pooling: str = "published",
+    options: Options = (),
 ) -> Classifier:
     """A classifier with one logit.
 
@@ -99,13 +110,15 @@ def build_classifier(
     weights: default (the published ones, downloaded once), none, or the path of a state dict of this architecture.
     input_size: native (96, or the next multiple of a transformer's tokens) or architecture; patches are resized inside
     the network. new_head: the head is a new one, unless the weights have one of one output; else it is that of the
-    weights (`load_weights`). normalisation: by the mean and deviation that are published, of imagenet, or none. Random
-    numbers come from torch's global generator.
+    weights (`load_weights`). normalisation: by the mean and deviation that are published, of imagenet, or none.
+    pooling, options: see `timm_models.build_backbone`. Random numbers come from torch's global generator.
 
     Raises ValueError for an unknown architecture, for one that cannot take this size, and for weights that do not fit.
     """
     published = weights == "default" and is_published(architecture)
-    classifier = _build(architecture, weights == "default" and not published, input_size)
+    pretrained = weights == "default" and not published
+    classifier = Classifier(**_parts(architecture, pretrained, input_size, None, pooling, options))
+    classifier.weights = weights
     if normalisation in NORMALISATION:
         for buffer, values in zip((classifier.mean, classifier.std), NORMALISATION[normalisation], strict=True):
             buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
@@ -116,7 +129,13 @@ def build_classifier(
     return classifier
 
 
-def blank_classifier(architecture: str, input_size: str, config: dict[str, Any] | None = None) -> Classifier:
+def blank_classifier(
+    architecture: str,
+    input_size: str,
+    config: dict[str, Any] | None = None,
+    pooling: str = "published",
+    options: Options = (),
+) -> Classifier:
     """A classifier in eval mode whose parameters are still to be loaded.
 
     torchvision's are built on torch's meta device, without values, which saves up to a third of the start of a stage;
@@ -124,20 +143,23 @@ def blank_classifier(architecture: str, input_size: str, config: dict[str, Any] 
 
     Raises ValueError for an unknown architecture and for one that cannot be built for this size.
     """
+    arguments = (architecture, False, input_size, config, pooling, options)
     if not of_timm(architecture):
         try:
             with torch.device("meta"):
-                parts = _backbone(architecture, False, input_size)
-            return Classifier(architecture, input_size=input_size, **parts).eval()
+                parts = _parts(*arguments)
+            return Classifier(**parts).eval()
         except NotImplementedError:
             pass
-    return _build(architecture, False, input_size, config).eval()
+    return Classifier(**_parts(*arguments)).eval()
 
 
 @cache
-def check_size(architecture: str, input_size: str) -> None:
+def check_size(
+    architecture: str, input_size: str, pooling: str = "published", options: tuple[tuple[str, Any], ...] = ()
+) -> None:
     """Raise ValueError where the architecture is unknown or cannot take patches of this size; without its weights."""
-    run_blank_patch(blank_classifier(architecture, input_size))
+    run_blank_patch(blank_classifier(architecture, input_size, None, pooling, options))
 
 
 def run_blank_patch(classifier: Classifier) -> None:
@@ -159,19 +181,27 @@ def run_blank_patch(classifier: Classifier) -> None:
     classifier.train(mode)
 
 
-def _build(architecture: str, pretrained: bool, input_size: str, config: dict[str, Any] | None = None) -> Classifier:
-    parts = _backbone(architecture, pretrained, input_size, config)
-    return Classifier(architecture, input_size=input_size, **parts)
-
-
-def _backbone(
-    architecture: str, pretrained: bool, input_size: str, config: dict[str, Any] | None = None
+def _parts(
+    architecture: str,
+    pretrained: bool,
+    input_size: str,
+    config: dict[str, Any] | None,
+    pooling: str,
+    options: Options,
 ) -> dict[str, Any]:
+    """The arguments of a Classifier."""
     # Each library takes seconds to import: only the one that is needed.
     if of_timm(architecture):
         from pcam_agreement.networks import timm_models
 
-        return timm_models.build_backbone(architecture, pretrained, input_size, config)
-    from pcam_agreement.networks import torchvision_models
+        parts = timm_models.build_backbone(architecture, pretrained, input_size, config, pooling, options)
+    elif pooling != "published" or tuple(options):
+        raise ValueError(
+            f"{architecture} is torchvision's, and pooling and options are for models of timm; take timm/<name>, or "
+            "leave them at published and {}."
+        )
+    else:
+        from pcam_agreement.networks import torchvision_models
 
-    return torchvision_models.build_backbone(architecture, pretrained, input_size)
+        parts = torchvision_models.build_backbone(architecture, pretrained, input_size)
+    return {"architecture": architecture, "input_size": input_size, **parts}

@@ -27,6 +27,9 @@ def load_weights(
         if getattr(backbone, name.split(".")[0], backbone) is None:  # an auxiliary head
             del state[name]
     of_head = [name for name in expected if name.startswith(f"{head}.")]
+    if head.endswith(".1"):  # behind chosen pooling (`timm_models`): the published head is for other features
+        for end in ("weight", "bias"):
+            state.pop(f"{head.removesuffix('.1')}.{end}", None)
     if not new_head:
         _to_one_output(state, of_head, tumour_class, path)
     for name in of_head:

@@ -130,7 +130,7 @@ def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
     from pcam_agreement.networks.classifier import blank_classifier, check_size
 
     try:
-        check_size(recipe.architecture, recipe.input)
+        check_size(recipe.architecture, recipe.input, recipe.pooling, tuple(recipe.options.items()))
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
     if recipe.unfreeze:
@@ -166,7 +166,9 @@ def _check_methods(params: Params, name: str, origin: str) -> None:
 
     recipe = params.network[name]
     weights = "none"  # what a network computes does not depend on them
-    network = build_classifier(recipe.architecture, weights, recipe.input).eval()
+    network = build_classifier(
+        recipe.architecture, weights, recipe.input, pooling=recipe.pooling, options=recipe.options.items()
+    ).eval()
     for method, check in checks.items():
         try:
             check(network)

@@ -1,6 +1,7 @@
 """Train one network: patches -> its best checkpoint, its history, and its logits on valid and test.
 
-python -m pcam_agreement.pipeline.train test_resnet 1 --patches data/patches --checkpoint … --history … --logits …
+python -m pcam_agreement.pipeline.train test_resnet 1 --patches data/patches --features … --checkpoint … --history …
+  --logits …
 """
 
 from argparse import ArgumentParser, Namespace
@@ -34,9 +35,10 @@ def main(args: Namespace) -> None:
         device,
         contents,
         sha256(weights) if weights.is_file() else "",
+        sha256(existing(args.features)) if settings.features_once else "",
     )
     work = resume.folder(f"train-{network.name}", *identity)
-    files = Files(args.patches, args.checkpoint, args.history, args.logits, work)
+    files = Files(args.patches, args.features, args.checkpoint, args.history, args.logits, work)
     train(network, settings, sample, device, files)
 
 
@@ -46,6 +48,7 @@ if __name__ == "__main__":
     parser.add_argument("training", help="one of `trainings` in the parameters: a seed, or untrained")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--patches", type=Path, required=True, help="folder that fetch wrote")
+    parser.add_argument("--features", type=Path, required=True, help="HDF5 file that features wrote, perhaps empty")
     parser.add_argument("--checkpoint", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--history", type=Path, required=True, help="folder for DVCLive")
     parser.add_argument("--logits", type=Path, required=True, help="HDF5 file to write")

@@ -18,7 +18,8 @@ Batch = tuple[Tensor, Tensor, tuple[int, int]]
 class Source:
     """Chosen patches with their labels, placed; `gather` gives a batch of them on the device.
 
-    patches: uint8 [N, 96, 96, 3], perhaps memory-mapped; labels: uint8 [N]; index: which of them, [n].
+    patches: uint8 [N, 96, 96, 3], perhaps memory-mapped, or features of them, float32 [N, ...]; labels: uint8 [N];
+    index: which of them, [n].
     placement: device, ram (read once, in order, into the page cache, which all processes of a machine share), memmap
     (read when asked for), or auto: the first of them that takes at most half of what memory is free there.
     """
@@ -30,18 +31,19 @@ class Source:
         self.labels = torch.from_numpy(np.array(labels[index])).to(device)
         self.placement = self._chosen() if placement == "auto" else placement
         if self.placement == "device":
-            self.on_device = torch.empty((len(index), *patches.shape[1:]), dtype=torch.uint8, device=device)
+            kind = torch.from_numpy(patches[index[:0]]).dtype
+            self.on_device = torch.empty((len(index), *patches.shape[1:]), dtype=kind, device=device)
             for start in range(0, len(index), 4096):
                 block = patches[index[start : start + 4096]]
                 self.on_device[start : start + len(block)] = torch.from_numpy(block)
         elif self.placement == "ram":
-            patches.reshape(-1)[::4096].max(initial=0)  # one byte a page brings all of them in
+            patches.reshape(-1).view(np.uint8)[::4096].max(initial=0)  # one byte a page brings all of them in
 
     def __len__(self) -> int:
         return len(self.index)
 
     def gather(self, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The patches uint8 [b, 96, 96, 3] and labels uint8 [b] of these numbers (below n), on the device."""
+        """The patches [b, 96, 96, 3] or features, and labels uint8 [b], of these numbers (below n), on the device."""
         where = torch.from_numpy(numbers).to(self.device)
         if self.placement == "device":
             return self.on_device.index_select(0, where), self.labels[where]

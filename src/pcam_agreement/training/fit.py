@@ -13,6 +13,7 @@ import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from pcam_agreement.core.files import write_arrays
 from pcam_agreement.core.names import named
@@ -24,6 +25,7 @@ from pcam_agreement.networks.logits import network_logits
 from pcam_agreement.networks.recipes import Network
 from pcam_agreement.training.batches import Data
 from pcam_agreement.training.callbacks import AtomicIO, History, Interval
+from pcam_agreement.training.features import Head, read_features
 from pcam_agreement.training.learner import Learner
 from pcam_agreement.training.settings import Recipe
 from pcam_agreement.training.untrained import PATCHES, untrained_classifier
@@ -45,9 +47,13 @@ def learnt_labels(split: Split, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Files:
-    """What a training reads, the folder of patches, and what it writes; `work`: the folder where it is unfinished."""
+    """What a training reads, the folder of patches and the file of features, and what it writes.
+
+    work: the folder where it is unfinished.
+    """
 
     patches: Path
+    features: Path
     checkpoint: Path
     history: Path
     logits: Path
@@ -78,6 +84,8 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
             epochs > 0,
             settings.normalisation,
             settings.tumour_class,
+            settings.pooling,
+            settings.options.items(),
         )
         if settings.freeze:
             classifier.freeze(settings.unfreeze)
@@ -85,11 +93,23 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         count = len(train_split.patches)
         chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)
         patches = train_split.patches[np.sort(chosen)]
-        classifier = untrained_classifier(settings.architecture, settings.input, patches, settings.normalisation)
+        classifier = untrained_classifier(
+            settings.architecture,
+            settings.input,
+            patches,
+            settings.normalisation,
+            settings.pooling,
+            settings.options.items(),
+        )
+    splits = (train_split, valid_split, read_split(files.patches, "test"))
+    inputs: dict[str, np.ndarray] = {split.name: split.patches for split in splits}
+    model: nn.Module = classifier
+    if network.trained and settings.features_once:
+        inputs, model = read_features(files.features, classifier), Head(classifier)
     classifier.to(memory_format=torch.channels_last)  # as for inference: most networks are faster so
-    learner = Learner(network, classifier, settings)
-    valid = (valid_split.patches, valid_labels, np.arange(len(valid_labels)))
-    data = Data((train_split.patches, labels, index), valid, settings, network.seed)
+    learner = Learner(network, model, settings)
+    valid = (inputs["valid"], valid_labels, np.arange(len(valid_labels)))
+    data = Data((inputs["train"], labels, index), valid, settings, network.seed)
     best = ModelCheckpoint(
         files.work,
         "best",
@@ -137,10 +157,10 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         if epochs:
             learner.load_state_dict(torch.load(best.best_model_path, "cpu", weights_only=True)["state_dict"])
         save_checkpoint(classifier, files.checkpoint)
-        classifier.eval().to(on)
+        model.eval().to(on)
         arrays = {}
-        for split in (valid_split, read_split(files.patches, "test")):
-            arrays[f"{split.name}_logits"] = network_logits(classifier, split.patches, on)
+        for split in splits[1:]:
+            arrays[f"{split.name}_logits"] = network_logits(model, inputs[split.name], on)
             _check_finite(network, split.name, arrays[f"{split.name}_logits"])
             arrays[f"{split.name}_labels"] = split.labels
         write_arrays(files.logits, arrays)

@@ -3,13 +3,13 @@
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from pcam_agreement.core.seeds import seed_of
-from pcam_agreement.networks.classifier import Classifier, to_float
+from pcam_agreement.networks.classifier import to_float
 from pcam_agreement.networks.recipes import Network
 from pcam_agreement.training.augmentation import augment, random_numbers
 from pcam_agreement.training.batches import Batch
@@ -20,9 +20,9 @@ LARGEST = 1e4  # mean training loss of a patch from which no training comes back
 
 
 class Learner(LightningModule):
-    """The training and validation steps of a classifier."""
+    """The training and validation steps of a classifier, or of its head, on batches of features."""
 
-    def __init__(self, network: Network, classifier: Classifier, settings: Recipe) -> None:
+    def __init__(self, network: Network, classifier: nn.Module, settings: Recipe) -> None:
         super().__init__()
         self.network, self.classifier, self.settings = network, classifier, settings
         self.run = torch.compile(classifier) if settings.compile else classifier
@@ -37,9 +37,11 @@ class Learner(LightningModule):
         # Augmentation depends on the seed, the step and the place in the batch alone, dropout also on the process:
         # a resumed run has the same random numbers.
         self._seed_dropout(seed_of(seed, self.current_epoch, number, self.global_rank))
-        random = random_numbers(whole, seed_of(seed, self.current_epoch, number // accumulate))
-        random = random[start : start + len(labels)]
-        inputs = augment(to_float(patches), random, settings.flips, settings.quarter_turns, settings.stain_jitter)
+        inputs = to_float(patches)
+        if not settings.features_once:
+            random = random_numbers(whole, seed_of(seed, self.current_epoch, number // accumulate))
+            random = random[start : start + len(labels)]
+            inputs = augment(inputs, random, settings.flips, settings.quarter_turns, settings.stain_jitter)
         loss = binary_cross_entropy_with_logits(self.run(inputs), labels.float(), reduction="sum")
         self.losses += torch.stack([loss.detach().double(), loss.new_tensor(len(labels)).double()])
         if number % CHECK_EVERY == 0:  # a GPU would wait for it at every step

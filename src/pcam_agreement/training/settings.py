@@ -15,6 +15,8 @@ class Training(Settings):
     freeze: bool
     unfreeze: list[str]  # layers of a frozen backbone that are trained with the head
     input: Literal["native", "architecture"]
+    pooling: Literal["published", "token", "mean", "token_and_mean"]
+    options: dict[str, bool | int | float | str]  # of timm's model
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: Positive
     weight_decay: Level
@@ -38,6 +40,13 @@ class Training(Settings):
     def shares(self) -> int:
         """How many shares a batch is divided into, by processes and by accumulation."""
         return self.accumulate * self.devices * self.nodes
+
+    @property
+    def features_once(self) -> bool:
+        """Whether a frozen backbone is the same for all trainings and given the same patches at every step."""
+        augmented = self.flips or self.quarter_turns or self.stain_jitter > 0
+        same = self.weights != "none" and "{training}" not in self.weights
+        return self.freeze and same and not augmented
 
     @model_validator(mode="after")
     def _unfreeze_what_is_frozen(self) -> Self:

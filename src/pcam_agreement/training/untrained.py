@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pcam_agreement.networks.classifier import Classifier, build_classifier
+from pcam_agreement.networks.classifier import Classifier, Options, build_classifier
 from pcam_agreement.networks.logits import to_device
 
 PATCHES = 256  # that batch-norm statistics are taken from
@@ -12,7 +12,12 @@ BATCH = 64  # of them at once, at most
 
 
 def untrained_classifier(
-    architecture: str, input_size: str, patches: np.ndarray, normalisation: str = "published"
+    architecture: str,
+    input_size: str,
+    patches: np.ndarray,
+    normalisation: str = "published",
+    pooling: str = "published",
+    options: Options = (),
 ) -> Classifier:
     """A classifier with random weights alone, from torch's global generator, in eval mode.
 
@@ -20,7 +25,9 @@ def untrained_classifier(
     initialisation, mean 0 and variance 1, logits of a deep network reach millions. Their weights are 1: some libraries
     start with 0 where a residual branch ends, which leaves the same few pixels of every patch to be seen.
     """
-    classifier = build_classifier(architecture, "none", input_size, normalisation=normalisation).eval()
+    classifier = build_classifier(
+        architecture, "none", input_size, normalisation=normalisation, pooling=pooling, options=options
+    ).eval()
     norms = [module for module in classifier.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         if norm.affine:

@@ -107,18 +107,22 @@ def attention_of(score: Score, inputs: Tensor, rows: Tensor) -> tuple[Tensor, li
 
 
 def read_tokens(network: Any, attention: Tensor) -> Tensor:
-    """The share that the head reads of each token, [b, 1, t]: of the class token, or of each token that is pooled.
+    """The share that the head reads of each token, [b, 1, t]: of the class token, of each token that is pooled, or half
+    of it each.
 
     attention: a block's, [b, heads, t, t].
     """
-    backbone = network.backbone
+    backbone, pooling = network.backbone, network.pooling
+    prefix = prefix_tokens(backbone)
+    if pooling == "published":
+        pooling = "token" if getattr(backbone, "global_pool", "token") == "token" else "mean"
+        prefix = 0 if getattr(backbone, "pool_include_prefix", False) else prefix
     shares = attention.new_zeros(len(attention), 1, attention.shape[-1], dtype=torch.float32)
-    if getattr(backbone, "global_pool", "token") == "token":
+    if pooling != "token":
+        shares[..., prefix:] = 1 / (attention.shape[-1] - prefix)
+    if pooling != "mean":
         shares[..., 0] = 1
-        return shares
-    first = 0 if getattr(backbone, "pool_include_prefix", False) else prefix_tokens(backbone)
-    shares[..., first:] = 1 / (attention.shape[-1] - first)
-    return shares
+    return shares / 2 if pooling == "token_and_mean" else shares
 
 
 def _computes_attention(layer: nn.Module) -> bool:
