@@ -33,16 +33,10 @@ NO_AUGMENTATION = {"flips": False, "quarter_turns": False, "stain_jitter": 0.0}
 def recipe(raw, tmp_path) -> Recipe:
     """A frozen network with weights from a file, whose head is trained for two epochs."""
     torch.manual_seed(3)
-    state = build_classifier("timm/test_resnet", "none", "native").backbone.state_dict()
-    save_file(
-        {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, tmp_path / "w1.safetensors"
-    )
-    block = {
-        "architecture": "timm/test_resnet",
-        "weights": str(tmp_path / "w1.safetensors"),
-        "freeze": True,
-        "lr": 0.01,
-    }
+    state = build_classifier("timm/test_vit", "none", "native").backbone.state_dict()
+    backbone = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    save_file(backbone, tmp_path / "w1.safetensors")
+    block = {"architecture": "timm/test_vit", "weights": str(tmp_path / "w1.safetensors"), "freeze": True, "lr": 0.01}
     raw["network"]["tiny"] = {**block, **NO_AUGMENTATION}
     raw["recipes"] = ["tiny"]
     return check_params(raw).network["tiny"]
@@ -84,7 +78,7 @@ def test_features_computed_once_give_the_head_that_training_through_the_frozen_n
     assert not through.features_once
     once, step_by_step = fit(recipe, dataset, tmp_path / "once"), fit(through, dataset, tmp_path / "through")
     head, other = load_file(once.checkpoint), load_file(step_by_step.checkpoint)
-    assert set(head) == set(other) == {"fc.weight", "fc.bias"}
+    assert set(head) == set(other) == {"head.weight", "head.bias"}
     start = built(recipe).backbone.state_dict()
     for name in head:
         moved = (head[name] - start[name]).abs().mean()
@@ -134,7 +128,7 @@ def test_features_of_weights_that_were_replaced_meanwhile_are_refused(recipe, da
         name: (33, built(recipe).head_layer().in_features) for name in ("train", "valid", "test")
     }
     state = load_file(tmp_path / "w1.safetensors")
-    save_file({**state, "conv1.0.weight": state["conv1.0.weight"] + 1}, tmp_path / "w1.safetensors")
+    save_file({**state, "cls_token": state["cls_token"] + 1}, tmp_path / "w1.safetensors")
     with pytest.raises(ValueError, match=r"features of other weights .* dvc repro --force --single-item features@tiny"):
         read_features(tmp_path / "tiny.h5", built(recipe))
 

@@ -33,6 +33,7 @@ from pcam_agreement.training.untrained import PATCHES, untrained_classifier
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 # `batches.Shuffled` asks the trainer where an interrupted epoch stopped; Lightning expects a state of its own.
 warnings.filterwarnings("ignore", ".*your dataloader is not resumable")
+warnings.filterwarnings("ignore", ".*in eval mode at the start of training")  # a frozen network's are meant to be
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
