@@ -270,10 +270,12 @@ def stages(
     trainings: tuple[str, ...] = ("1", "2"),
     methods: tuple[str, ...] = ("saliency", "lime"),
 ) -> set[str]:
-    """train, explain, faithfulness and compare with their matrices, other names as they are."""
+    """features, train, explain, faithfulness and compare with their matrices, other names as they are."""
     result = set()
     for name in names:
-        if name == "train":
+        if name == "features":
+            result |= {f"{name}@{recipe}" for recipe in recipes}
+        elif name == "train":
             result |= {f"{name}@{recipe}-{training}" for recipe in recipes for training in trainings}
         elif name == "explain":
             result |= {f"{name}@{one}-{two}-{three}" for one, two, three in product(methods, recipes, trainings)}

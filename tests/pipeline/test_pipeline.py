@@ -42,11 +42,15 @@ def test_a_parameter_concerns_the_stages_that_read_it_and_no_other(finished):
     assert after("seeds", "explained_patches", value=5) == stages("explain")
     assert after("seeds", "perturbation", value=5) == every
     assert after("seeds", "statistics", value=5) == {"report"}
-    assert after("device", value="cpu") == stages("train") | every
-    assert after("threads", value=2) == stages("train", "report") | every
+    assert after("device", value="cpu") == stages("features", "train") | every
+    assert after("threads", value=2) == stages("features", "train", "report") | every
     assert after("data", "synthetic", "patches_per_slide", value=9) == {"fetch"}
     assert after("train", "epochs", value=1) == stages("train", "report", "atlas")
-    changed = stages("train", "report", "atlas", recipes=("two",))
+    for key, value in (("lr", 0.1), ("batch_size", 4), ("fraction", 0.5), ("label", "tumor_patch")):
+        assert after("train", key, value=value) == stages("train", "report", "atlas")  # features stay
+    for key, value in (("freeze", True), ("weights", "default"), ("pooling", "mean"), ("stain_jitter", 0.0)):
+        assert after("train", key, value=value) == stages("features", "train", "report", "atlas")
+    changed = stages("features", "train", "report", "atlas", recipes=("two",))
     assert after("network", "two", value={"architecture": "alexnet"}) == changed
     assert after("network", "three", "lr", value=1e-4) == {"report", "atlas"}  # nobody runs three
     assert after("explain", "patches", value=8) == every
@@ -67,7 +71,8 @@ def test_a_parameter_concerns_the_stages_that_read_it_and_no_other(finished):
         ("attribution/methods/lime.py", stages("explain", methods=("lime",))),
         ("attribution/faithfulness/settings.py", stages("faithfulness")),
         ("attribution/explain.py", stages("explain")),
-        ("training/settings.py", stages("train")),
+        ("training/settings.py", stages("features", "train")),
+        ("training/features.py", stages("features", "train")),
         ("training/fit.py", stages("train")),
         ("inference/load.py", stages("explain", "faithfulness")),
         ("agreement/settings.py", stages("compare", "compare_methods", "report", "atlas")),

@@ -70,7 +70,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(finished, tmp_path)
         ("check", ["--params", str(tmp_path / "odd.yaml"), "--out" + out], r"train\.epoch.*did you mean epochs\?"),
         (
             "train",
-            ["thre", "1", patches, "--checkpoint" + out, "--history" + out, "--logits" + out],
+            ["thre", "1", patches, "--features=none", "--checkpoint" + out, "--history" + out, "--logits" + out],
             r"recipe 'thre'; did you mean three\?",
         ),
         ("explain", ["lim", "one", "1", patches, checkpoint, "--heatmaps" + out], r"method 'lim'; did you mean lime\?"),

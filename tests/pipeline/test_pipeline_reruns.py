@@ -12,7 +12,7 @@ def test_a_recipe_is_a_block_and_reruns_its_own_stages_and_what_compares(finishe
     r = finished
     r.change("recipes", value=["one", "two", "three"])
     r.change("network", "three", value={"architecture": "shufflenet_v2_x0_5", "epochs": 1})  # never named in the code
-    added = stages("train", "explain", "faithfulness", recipes=("three",))
+    added = stages("features", "train", "explain", "faithfulness", recipes=("three",))
     assert r.make() == {"check"} | added | stages("compare", "compare_methods", "report", "atlas")
     r.reset()
 
@@ -79,7 +79,7 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(finished):
         return r.make() - {"check"}
 
     assert after("methods", value=["lime"]) == {"compare_methods", "report", "atlas"}  # a method dropped
-    changed = stages("train", "explain", "faithfulness", recipes=("two",), methods=("lime",))
+    changed = stages("features", "train", "explain", "faithfulness", recipes=("two",), methods=("lime",))
     after_explain = stages("compare", "compare_methods", "report", "atlas", methods=("lime",))
     assert after("network", "two", "lr", value=1e-4) == changed | after_explain
     r.change("network", "two", value={"architecture": "timm/test_byobnet"})

@@ -14,22 +14,23 @@ from safetensors.torch import load_file
 from pcam_agreement.core.files import read_arrays
 from pcam_agreement.data.pcam import read_split
 from pcam_agreement.networks.checkpoint import save_checkpoint
-from pcam_agreement.pipeline import compare, compare_methods, explain, train
+from pcam_agreement.pipeline import compare, compare_methods, explain, faithfulness, features, train
 from pcam_agreement.pipeline.params import check_params
 from published import publish
 
-# Both stages of one network; then whether torch was imported.
+# Both stages of one network, and the features of another that is not frozen; then whether torch was imported.
 SCRIPT = """
 import sys
 from argparse import Namespace
 from pathlib import Path
-from pcam_agreement.pipeline import explain, train
+from pcam_agreement.pipeline import explain, features, train
 folder = Path(sys.argv[1])
 checkpoint = folder / "given" / "2.safetensors"
 shared = {"params": folder / "params.yaml", "patches": folder / "none", "checkpoint": checkpoint}
 names = {"recipe": "given", "training": "2"}
 outputs = {"features": folder / "none", "history": folder / "history", "logits": folder / "logits.h5"}
 train.main(Namespace(**outputs, **names, **shared))
+features.main(Namespace(features=folder / "other.h5", **{**shared, "recipe": "other"}))
 explain.main(Namespace(method="lime", heatmaps=folder / "lime.h5", **names, **shared))
 print("torch" in sys.modules)
 """
@@ -48,13 +49,13 @@ def folder(raw, resnet, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run(folder: Path, dataset: Path, recipe: str, training: str) -> None:
-    """Train and explain one network."""
+def run(folder: Path, dataset: Path, recipe: str, training: str, *methods: str) -> None:
+    """Train and explain one network, by saliency and centre where nothing else is said."""
     files = {"params": folder / "params.yaml", "patches": dataset, "recipe": recipe, "training": training}
     files["checkpoint"] = folder / "checkpoints" / recipe / f"{training}.safetensors"
     outputs = {"history": folder / "history" / recipe / training, "logits": logits(folder, recipe, training)}
     train.main(Namespace(features=folder / "features" / f"{recipe}.h5", **outputs, **files))
-    for method in ("saliency", "centre"):
+    for method in methods or ("saliency", "centre"):
         heatmaps = folder / "heatmaps" / method / recipe / f"{training}.h5"
         explain.main(Namespace(method=method, heatmaps=heatmaps, **files))
 
@@ -66,7 +67,8 @@ def logits(folder: Path, recipe: str, training: str) -> Path:
 def test_the_trainings_that_a_given_network_does_not_have_are_empty_files_written_without_torch(folder):
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
-    assert [(folder / name).stat().st_size for name in ("given/2.safetensors", "logits.h5", "lime.h5")] == [0, 0, 0]
+    names = ("given/2.safetensors", "logits.h5", "lime.h5", "other.h5")
+    assert [(folder / name).stat().st_size for name in names] == [0, 0, 0, 0]
     assert list((folder / "history").iterdir()) == []
 
 
@@ -134,3 +136,40 @@ def test_published_networks_are_evaluated_and_explained_as_they_are_and_swapped_
     run(folder, dataset, "vit", "untrained")
     heatmaps = read_arrays(folder / "heatmaps" / "saliency" / "vit" / "1.h5")
     assert not heatmaps["constant"].any()
+
+
+def test_a_frozen_recipe_goes_through_all_stages_with_features_computed_once_and_a_checkpoint_of_its_head(
+    folder, dataset
+):
+    publish(folder / "published", "vit_tiny_patch16_224", 0, patch_size=14, img_size=518, reg_tokens=4, depth=2)
+    raw = YAML(typ="safe").load(folder / "params.yaml")
+    raw["network"]["probe"] = {
+        "architecture": f"local-dir:{folder / 'published'}",
+        **{"weights": "default", "freeze": True, "pooling": "token_and_mean", "epochs": 2, "lr": 0.01},
+        **{"flips": False, "quarter_turns": False, "stain_jitter": 0.0},
+    }
+    raw["recipes"], raw["methods"] = ["probe"], ["saliency", "generic_attention"]
+    raw["faithfulness"].update(patches=2, steps=2, rolls=1)
+    YAML().dump(raw, folder / "params.yaml")
+    check_params(raw)
+    files = {"params": folder / "params.yaml", "patches": dataset, "recipe": "probe"}
+    features.main(Namespace(features=folder / "features" / "probe.h5", **files))
+    shapes = {name: values.shape for name, values in read_arrays(folder / "features" / "probe.h5").items()}
+    assert shapes == dict.fromkeys(("train", "valid", "test"), (33, 2 * 192))
+    for training in ("1", "2", "untrained"):
+        run(folder, dataset, "probe", training, "saliency", "generic_attention")
+        heatmaps = read_arrays(folder / "heatmaps" / "saliency" / "probe" / f"{training}.h5")
+        assert not heatmaps["constant"].any()
+    checkpoints = folder / "checkpoints" / "probe"
+    assert set(load_file(checkpoints / "1.safetensors")) == {"head.1.weight", "head.1.bias"}
+    assert "cls_token" in load_file(checkpoints / "untrained.safetensors")
+    assert not torch.equal(*(load_file(checkpoints / f"{name}.safetensors")["head.1.weight"] for name in "12"))
+    faithfulness.main(
+        Namespace(
+            checkpoints=folder / "checkpoints",
+            heatmaps=folder / "heatmaps" / "saliency",
+            faithfulness=folder / "faithfulness.h5",
+            **files,
+        )
+    )
+    assert (folder / "faithfulness.h5").stat().st_size > 0
