@@ -46,6 +46,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.architecture, self.input_size, self.config, self.pooling = architecture, input_size, config, pooling
         self.weights = "none"  # where they come from, as `build_classifier` was told
+        self.head_is_new = True  # and not from there
         self.backbone = backbone
         self.head = head
         self.size = size
@@ -125,7 +126,9 @@ def build_classifier(
     run_blank_patch(classifier)
     if published or weights not in ("default", "none"):
         path = weights_file(architecture) if published else Path(weights)
-        load_weights(classifier.backbone, classifier.head, architecture, path, new_head, tumour_class)
+        classifier.head_is_new = load_weights(
+            classifier.backbone, classifier.head, architecture, path, new_head, tumour_class
+        )
     return classifier
 
 

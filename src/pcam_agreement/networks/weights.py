@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 def load_weights(
     backbone: nn.Module, head: str, architecture: str, path: Path, new_head: bool = True, tumour_class: int = 1
-) -> None:
+) -> bool:
     """Load a state dict (.safetensors, .pth, or Lightning's .ckpt) into a backbone with one output.
 
     Its names may have a common prefix (module., model., …), its numbers any precision, and a transformer's position
     embeddings any size. new_head: a head that is missing or of another shape keeps its random weights; else it must
-    have one output, or two, of which `tumour_class` is the tumour's: the logit is the difference.
+    have one output, or two, of which `tumour_class` is the tumour's: the logit is the difference. Returns whether the
+    head kept random weights.
 
     Raises ValueError where the file is missing, holds more than tensors or does not fit the architecture.
     """
@@ -39,6 +40,7 @@ def load_weights(
         load_state(backbone, {**_resampled(state, backbone), **{n: expected[n] for n in of_head if n not in state}})
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit {architecture}: {last_line(error)}.") from error
+    return not all(name in state for name in of_head)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
