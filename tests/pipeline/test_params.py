@@ -7,13 +7,15 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
 
 from pcam_agreement.core.settings import read_params
 from pcam_agreement.networks.hub import is_published
+from pcam_agreement.networks.timm_models import build_backbone
 from pcam_agreement.pipeline import profile
 from pcam_agreement.pipeline.params import check_params
-from published import publish
+from published import FOUNDATION, publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,7 +169,8 @@ def test_every_profile_is_valid_and_becomes_flags_without_blanks(path, raw, caps
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     for name, block in overlay.get("network", {}).items():
         if is_published(block.get("architecture", "")):
-            in_the_hubs_cache(tmp_path, block["architecture"], {"architecture": name, "num_classes": 2})
+            config = FOUNDATION.get(block["architecture"], {"architecture": name, "num_classes": 2})
+            in_the_hubs_cache(tmp_path, block["architecture"], config)
     check_params(profile.laid_over(raw, overlay))
     for flag in profile.flags(overlay):
         assert flag.startswith("++")
@@ -234,3 +237,19 @@ def test_a_given_network_whose_weights_are_no_path_is_refused(raw, weights):
         check_params(raw)
     raw["network"]["test_resnet"]["weights"] = "somebody.safetensors"
     check_params(raw)
+
+
+def test_the_foundation_models_of_the_profile_have_the_parameters_that_their_authors_state(monkeypatch, tmp_path):
+    """In millions, without heads; built without values."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    stated = {"uni": 303, "uni2_h": 681, "virchow2": 631, "h_optimus_0": 1135, "gigapath": 1135, "phikon": 86}
+    network = profile.YAML(typ="safe", pure=True).load(ROOT / "profiles" / "foundation.yaml")["network"]
+    for name, millions in stated.items():
+        block = network[name]
+        in_the_hubs_cache(tmp_path, block["architecture"], FOUNDATION[block["architecture"]])
+        with torch.device("meta"):
+            pooling, options = block.get("pooling", "published"), block.get("options", {})
+            built = build_backbone(block["architecture"], False, "architecture", None, pooling, options.items())
+        count = sum(parameter.numel() for parameter in built["backbone"].parameters()) / 1e6
+        assert count == pytest.approx(millions, abs=1.5), name
+        assert built["size"] == 224

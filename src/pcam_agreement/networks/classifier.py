@@ -162,7 +162,11 @@ def check_size(
     architecture: str, input_size: str, pooling: str = "published", options: tuple[tuple[str, Any], ...] = ()
 ) -> None:
     """Raise ValueError where the architecture is unknown or cannot take patches of this size; without its weights."""
-    run_blank_patch(blank_classifier(architecture, input_size, None, pooling, options))
+    try:
+        with torch.device("meta"):  # shapes alone: a large one takes a minute and gigabytes to be given random weights
+            run_blank_patch(Classifier(**_parts(architecture, False, input_size, None, pooling, options)))
+    except (NotImplementedError, RuntimeError, ValueError):  # which may be the fault of that device
+        run_blank_patch(blank_classifier(architecture, input_size, None, pooling, options))
 
 
 def run_blank_patch(classifier: Classifier) -> None:
