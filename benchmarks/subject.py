@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pcam_agreement.attribution.common.superpixels import superpixels_of_all
@@ -20,6 +19,7 @@ from pcam_agreement.data.slides import DrawnSlides, SplitSlides
 from pcam_agreement.data.sources import synthetic
 from pcam_agreement.inference.batch import Batch
 from pcam_agreement.inference.load import PRECISION, fold_batch_norms, load_classifier
+from pcam_agreement.networks.checkpoint import read_checkpoint
 from pcam_agreement.networks.classifier import Classifier, build_classifier
 from pcam_agreement.networks.logits import to_device
 from pcam_agreement.networks.recipes import Network, networks
@@ -51,9 +51,7 @@ def as_trained(name: str, device: torch.device) -> Classifier:
     """The same network, batch norms and all: what a library is given that knows nothing of folding."""
     path = _first(name).path(DATA / "checkpoints", ".safetensors")
     torch.manual_seed(0)
-    network = build_classifier(_first(name).architecture, "none", "native")
-    if path.exists():
-        network.backbone.load_state_dict(load_file(path))
+    network = read_checkpoint(path) if path.exists() else build_classifier(_first(name).architecture, "none", "native")
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 

@@ -159,7 +159,7 @@ def kaggle_patches(folder: Path) -> Path:
 )
 def test_heads_of_frozen_pretrained_networks_tell_tumour_on_real_patches(architecture, weights, wanted, raw, tmp_path):
     block = {"architecture": architecture, "weights": str(SHARED / "weights" / weights), "freeze": True}
-    raw["network"]["tiny"] = {**block, **NO_AUGMENTATION, "epochs": 20, "batch_size": 64, "lr": 1e-3}
+    raw["network"]["tiny"] = {**block, **NO_AUGMENTATION, "epochs": 40, "batch_size": 64, "lr": 1e-2}
     raw["recipes"] = ["tiny"]
     files = fit(check_params(raw).network["tiny"], kaggle_patches(tmp_path / "patches"), tmp_path / "run")
     logits = read_arrays(files.logits)

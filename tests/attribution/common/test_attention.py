@@ -6,8 +6,8 @@ from pytest import mark, raises
 from torch import nn
 
 from conftest import ready
-from pcam_agreement.attribution.common.attention import attention_layers, attention_of, kept_attention
-from pcam_agreement.networks.classifier import Classifier
+from pcam_agreement.attribution.common.attention import attention_layers, attention_of, kept_attention, read_tokens
+from pcam_agreement.networks.classifier import Classifier, build_classifier
 from small_networks import TRANSFORMERS, attention_by_hand, run, score_of, small_transformer
 
 
@@ -81,3 +81,17 @@ def test_attention_within_windows_is_refused(patches, settings):
     network = Classifier("timm/windows", backbone, "head.fc", 96, [0.5] * 3, [0.5] * 3).eval().requires_grad_(False)
     with raises(ValueError, match="timm/windows is no stack of blocks"):
         run("attention_rollout", network, patches[:1], settings)
+
+
+@mark.parametrize("pooling", ["published", "token", "mean", "token_and_mean"])
+def test_the_tokens_that_count_are_those_that_the_head_reads(pooling):
+    """What the head reads of each token is what a change of that token changes in it; of both, half each."""
+    options = [("reg_tokens", 2)]
+    network = build_classifier("timm/test_vit", "none", "native", pooling=pooling, options=options).eval()
+    backbone, tokens = network.backbone, torch.randn(1, 39, 64, requires_grad=True)
+    read = backbone.forward_head(tokens, pre_logits=True)
+    if pooling != "published":
+        read = backbone.head[0](read)
+    read.sum().backward()
+    expected = tokens.grad.mean(-1) / tokens.grad.mean(-1).sum()
+    torch.testing.assert_close(read_tokens(network, torch.zeros(1, 2, 39, 39))[:, 0], expected)
