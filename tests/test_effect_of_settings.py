@@ -85,6 +85,8 @@ TRAIN = {
 ELSEWHERE = {
     "weights",
     "unfreeze",
+    "pooling",
+    "options",
     "tumour_class",
     "patience",
     "compile",

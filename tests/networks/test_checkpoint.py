@@ -113,7 +113,11 @@ def test_the_hash_of_a_backbone_is_that_of_its_tensors_whatever_file_and_head_th
     assert backbone_sha256(ready("timm/test_resnet", seed=1)) != first
 
 
-def test_a_frozen_network_with_random_weights_is_written_whole(tmp_path):
+def test_a_frozen_network_with_random_weights_or_with_layers_that_are_trained_is_written_whole(tmp_path):
     save_checkpoint(frozen("none"), tmp_path / "a.safetensors")
-    assert "cls_token" in load_file(tmp_path / "a.safetensors")
-    read_checkpoint(tmp_path / "a.safetensors")
+    partly = frozen(str(tmp_path / "a.safetensors"))
+    partly.freeze(["norm"])
+    save_checkpoint(partly, tmp_path / "b.safetensors")
+    for name in ("a", "b"):
+        assert "cls_token" in load_file(tmp_path / f"{name}.safetensors")
+        read_checkpoint(tmp_path / f"{name}.safetensors")

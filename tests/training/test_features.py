@@ -62,6 +62,7 @@ def test_features_are_computed_once_where_all_trainings_see_the_same_patches_by_
     assert recipe.features_once
     for change in (
         {"freeze": False},
+        {"unfreeze": ["norm"]},
         {"flips": True},
         {"quarter_turns": True},
         {"stain_jitter": 0.1},

@@ -30,7 +30,7 @@ def save_checkpoint(classifier: Classifier, path: Path) -> None:
     if classifier.pooling != "published":
         rebuild["pooling"] = classifier.pooling
     state = {name: tensor.contiguous() for name, tensor in classifier.backbone.state_dict().items()}
-    if classifier.frozen and classifier.weights != "none":
+    if classifier.frozen and not classifier.unfrozen and classifier.weights != "none":
         rebuild["backbone"] = {"weights": classifier.weights, "sha256": backbone_sha256(classifier)}
         state = {name: tensor for name, tensor in state.items() if name.startswith(f"{classifier.head}.")}
     with atomic_file(path, sum(tensor.nbytes for tensor in state.values())) as partial:

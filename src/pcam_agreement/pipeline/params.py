@@ -134,7 +134,8 @@ def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
     if recipe.unfreeze:
-        layers = dict(blank_classifier(recipe.architecture, recipe.input).backbone.named_modules())
+        chosen = (None, recipe.pooling, recipe.options.items())
+        layers = dict(blank_classifier(recipe.architecture, recipe.input, *chosen).backbone.named_modules())
         for layer in recipe.unfreeze:
             _check_name(layer, "layer", f"network.{name}.unfreeze", list(layers), origin)
 

@@ -46,7 +46,7 @@ class Training(Settings):
         """Whether a frozen backbone is the same for all trainings and given the same patches at every step."""
         augmented = self.flips or self.quarter_turns or self.stain_jitter > 0
         same = self.weights != "none" and "{training}" not in self.weights
-        return self.freeze and same and not augmented
+        return self.freeze and not self.unfreeze and same and not augmented
 
     @model_validator(mode="after")
     def _unfreeze_what_is_frozen(self) -> Self:
