@@ -203,7 +203,9 @@ def test_14_no_setting_of_train_is_without_effect_but_those_that_must_not_have_o
     def checkpoint(name: str, **change: object) -> bytes:
         folder = tmp_path / name
         (folder / "work").mkdir(parents=True)
-        files = Files(dataset, *(folder / out for out in ("a.safetensors", "history", "logits.h5", "work")))
+        files = Files(
+            dataset, *(folder / out for out in ("features.h5", "a.safetensors", "history", "logits.h5", "work"))
+        )
         train(Network("tiny", "1", tiny.architecture), tiny.model_copy(update=change), 0, "cpu", files)
         return (folder / "a.safetensors").read_bytes()
 
