@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from ruamel.yaml import YAML
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pcam_agreement.core.files import read_arrays
 from pcam_agreement.data.pcam import read_split, stratified_sample
@@ -151,6 +152,14 @@ def test_freezing_trains_the_head_and_named_layers_and_holds_the_rest_with_its_s
     assert all(name.startswith(("fc.", *(f"{layer}." for layer in layers))) for name in changed)
     assert changed >= {"fc.weight", "fc.bias"}
     assert bool(layers) == (changed >= {"layer4.0.bn2.weight", "layer4.0.bn2.running_var"})
+
+
+def test_a_new_head_on_given_weights_starts_small(recipe, dataset, tmp_path):
+    settings = recipe.model_copy(update={"architecture": "timm/test_efficientnet", "epochs": 1, "lr": 1e-12})
+    save_file(timm.create_model("test_efficientnet").state_dict(), tmp_path / "given.safetensors")
+    given = settings.model_copy(update={"weights": str(tmp_path / "given.safetensors")})
+    large, small = (fit(chosen, dataset, tmp_path)["classifier.weight"] for chosen in (settings, given))
+    assert small.abs().max() <= small.shape[1] ** -0.5 < large.abs().max()
 
 
 def test_a_layer_that_a_network_does_not_have_cannot_be_trained(recipe):

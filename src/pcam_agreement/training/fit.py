@@ -90,10 +90,10 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
         )
         if settings.freeze:
             classifier.freeze(settings.unfreeze)
-            # An EfficientNet's would start with weights up to 1, and keep them where nothing else is trained.
-            if classifier.head_is_new and not settings.unfreeze:
-                head: Any = classifier.head_layer()
-                head.reset_parameters()
+        # An EfficientNet's would start with weights up to 1: its gradients would undo what the others have learnt.
+        if settings.weights != "none" and classifier.head_is_new:
+            head: Any = classifier.head_layer()
+            head.reset_parameters()
     else:
         count = len(train_split.patches)
         chosen = np.random.default_rng(sample).choice(count, min(PATCHES, count), replace=False)
