@@ -88,10 +88,10 @@ def write_json(path: Path, content: dict) -> None:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_empty(path: Path) -> None:
-    """A file of no bytes, which stands for what there is not."""
+def write_placeholder(path: Path) -> None:
+    """A line of text, which stands for what there is not: of a file of no bytes DVC would warn at every step."""
     with atomic_file(path) as partial:
-        partial.touch()
+        partial.write_text("nothing\n")
 
 
 def read_json(path: Path) -> dict:

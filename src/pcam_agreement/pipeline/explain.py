@@ -13,7 +13,7 @@ import numpy as np
 
 from pcam_agreement.attribution.common.settings import Explanation
 from pcam_agreement.core import command, plugins, resume
-from pcam_agreement.core.files import existing, sha256, write_empty
+from pcam_agreement.core.files import existing, sha256, write_placeholder
 from pcam_agreement.core.seeds import seed_of
 from pcam_agreement.core.settings import Device, Seed, read_params, section
 from pcam_agreement.data.pcam import CONTENTS, read_split, stratified_sample
@@ -25,7 +25,7 @@ def main(args: Namespace) -> None:
     raw = read_params(args.params)
     network = find(raw, args.recipe, args.training)
     if network is None:
-        write_empty(args.heatmaps)
+        write_placeholder(args.heatmaps)
     else:
         _explain(args, raw, network)
 

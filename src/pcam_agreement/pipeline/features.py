@@ -1,4 +1,4 @@
-"""Compute the features of a frozen network once for all trainings of its recipe; an empty file for other recipes.
+"""Compute the features of a frozen network once for all trainings of its recipe; a placeholder for other recipes.
 
 python -m pcam_agreement.pipeline.features test_resnet --patches data/patches --features data/features/test_resnet.h5
 """
@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from pcam_agreement.core import command
-from pcam_agreement.core.files import write_empty
+from pcam_agreement.core.files import write_placeholder
 from pcam_agreement.core.settings import Device, read_params, section, validated
 from pcam_agreement.networks.recipes import recipes
 from pcam_agreement.training.settings import Recipe
@@ -17,7 +17,7 @@ def main(args: Namespace) -> None:
     raw = read_params(args.params)
     settings = validated(recipes(raw, [args.recipe])[args.recipe], Recipe, f"network.{args.recipe}")
     if not settings.features_once:
-        write_empty(args.features)
+        write_placeholder(args.features)
         return
     from pcam_agreement.training.features import write_features  # takes seconds to import
 

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from pcam_agreement.core import command, resume
-from pcam_agreement.core.files import existing, sha256, write_empty
+from pcam_agreement.core.files import existing, sha256, write_placeholder
 from pcam_agreement.core.settings import Device, Seed, read_params, section, validated
 from pcam_agreement.data.pcam import CONTENTS
 from pcam_agreement.networks.recipes import find, recipes
@@ -21,8 +21,8 @@ def main(args: Namespace) -> None:
     network = find(raw, args.recipe, args.training)
     if network is None:
         args.history.mkdir(parents=True, exist_ok=True)
-        write_empty(args.checkpoint)
-        write_empty(args.logits)
+        write_placeholder(args.checkpoint)
+        write_placeholder(args.logits)
         return
     from pcam_agreement.training.fit import Files, train  # takes seconds to import
 
