@@ -163,6 +163,11 @@ def _heatmaps(
     path.with_suffix(".npz").unlink()
 
 
+def _slides(patches: int, count: int) -> np.ndarray:
+    """The slide of each patch: two in a row are of one, unless there are as many slides."""
+    return np.arange(patches) // (2 if count < patches else 1) % count
+
+
 def _patches(folder: Path, count: int, slides: int, masks: bool) -> Split:
     random = np.random.default_rng(5)
     shutil.rmtree(folder, ignore_errors=True)
@@ -175,7 +180,7 @@ def _patches(folder: Path, count: int, slides: int, masks: bool) -> Split:
     tumour[labels == 1, 30:70, 40:60] = 255
     tumour[outside, :20, 10:90] = 255
     columns = {"coord_y": 0, "coord_x": 0, "tumor_patch": (labels == 1) | outside, "center_tumor_patch": labels == 1}
-    meta = pd.DataFrame({**columns, "wsi": [f"slide_{number // 2 % slides}" for number in range(count)]})
+    meta = pd.DataFrame({**columns, "wsi": [f"slide_{number}" for number in _slides(count, slides)]})
     write_split(folder, "test", [tissue], labels, meta, [tumour] if masks else None)
     return read_split(folder, "test")
 
@@ -208,6 +213,6 @@ def _faithfulness(folder: Path, chosen: Sequence[Network], patches: int, slides:
             arrays[name] = 1 + gain + random.normal(0, 0.2, (len(tested), patches))
             arrays[f"{name}_pixels"] = 1 + random.normal(0, 0.2, (len(tested), patches))
             arrays[f"{name}_rolled"] = 1 + random.normal(0, 0.2, (len(tested), patches, 2))
-        arrays |= {"slides": np.arange(patches) // 2 % slides, "networks": np.array([n.name for n in tested], "S")}
+        arrays |= {"slides": _slides(patches, slides), "networks": np.array([n.name for n in tested], "S")}
         arrays["index"] = np.arange(patches)
         write_arrays(folder / f"{recipe}.h5", arrays)

@@ -37,6 +37,12 @@ def test_the_page_says_what_it_rests_on_and_is_short(run):  # noqa: F811
     assert len(run.answer.split()) + len(lime.split()) <= 450  # had it three methods
 
 
+def test_patches_without_slides_are_not_said_to_be_of_as_many(made):  # noqa: F811
+    said = made(slides=21).said
+    assert "20 test patches, each counted as a slide; masks" in said
+    assert "Every patch counts as a slide; where several are of one, intervals are too narrow." in said
+
+
 def test_the_page_says_what_it_cannot(run):  # noqa: F811
     limits = run.said.split("## What this cannot say")[1]
     assert "The splits leak**: 9 patches and 2 slides are in two of them" in limits

@@ -116,11 +116,13 @@ def _rests_on(run: Run, summary: dict, word: str) -> list[str]:
         "trainings and slides": f"Intervals cover other trainings of these {word}s and other slides.",
         "slides": "Intervals are over slides: another training may lie outside them.",
     }
+    patches, slides = summary["explained_patches"], summary["explained_slides"]
+    # As in Kaggle's files, which do not name them.
+    of_slides = ", each counted as a slide" if slides == patches > 1 else f" of {_count(slides, 'slide')}"
     text = [
         f"{_count(len({network.recipe for network in run.trained}), word)}, "
         f"{_count(len(run.trained), 'trained network')}: {_performance(aurocs)}"
-        f"{_count(summary['explained_patches'], 'test patch', 'test patches')} of "
-        f"{_count(summary['explained_slides'], 'slide')}; "
+        f"{_count(patches, 'test patch', 'test patches')}{of_slides}; "
         f"masks of the top {run.fraction:.0%} of the pixels at a scale of {run.sigma:g} pixels."
     ]
     if word == "recipe":
