@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_calibration_error
 
@@ -12,6 +13,7 @@ from pcam_agreement.report import metrics
 random = np.random.default_rng(0)
 LABELS = random.integers(0, 2, 400)
 LOGITS = random.normal(size=400) * 2 + LABELS
+SLIDES = np.arange(400) // 20
 
 
 def test_auroc_and_auprc_agree_with_torchmetrics():
@@ -39,6 +41,28 @@ def test_calibration_error_has_its_closed_forms():
     assert metrics.calibration_error(probability, labels, 20) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_interval_of_an_auroc_is_delongs_where_every_patch_is_a_slide():
+    logits, labels = LOGITS[:90], LABELS[:90]  # each is left out by itself: there are no more than 100
+    tumour, normal = logits[labels == 1], logits[labels == 0]
+    above = tumour[:, None] > normal  # DeLong, DeLong and Clarke-Pearson 1988
+    variance = above.mean(1).var(ddof=1) / len(tumour) + above.mean(0).var(ddof=1) / len(normal)
+    low, high = metrics.auroc_interval(logits, labels, np.arange(90))
+    assert (high - low) / 2 == pytest.approx(student_t.ppf(0.975, 89) * variance**0.5, rel=0.03)
+    assert (high + low) / 2 == pytest.approx(metrics.auroc(logits, labels))
+
+
+def test_the_interval_of_an_auroc_counts_slides_and_not_patches():
+    logits, labels, slides = (np.repeat(values[:40], 9) for values in (LOGITS, LABELS, np.arange(40)))
+    once = metrics.auroc_interval(LOGITS[:40], LABELS[:40], np.arange(40))
+    assert metrics.auroc_interval(logits, labels, slides) == pytest.approx(once)
+
+
+@pytest.mark.parametrize("slides", [np.zeros(6), np.array([0, 0, 0, 1, 1, 1])])
+def test_an_auroc_of_one_slide_or_with_a_class_on_one_has_no_interval(slides):
+    interval = metrics.auroc_interval(np.array([0.1, 0.2, 0.5, 0.3, 0.8, 0.9]), np.array([0, 0, 0, 1, 1, 1]), slides)
+    assert np.isnan(interval).all()
+
+
 def test_the_threshold_separates_what_can_be_separated():
     logits, labels = np.array([-3.0, 1.0, 2.0, 5.0]), np.array([0, 0, 1, 1])
     threshold = metrics.best_threshold(logits, labels)
@@ -61,7 +85,7 @@ def test_the_temperature_undoes_a_known_scale_and_is_where_nll_is_least():
 def test_a_temperature_adds_calibrated_scores_and_changes_no_other():
     arrays = {f"{split}_logits": 3 * LOGITS for split in ("valid", "test")}
     arrays |= {f"{split}_labels": LABELS for split in ("valid", "test")}
-    plain, calibrated = (metrics.network_scores("a", arrays, 15, temperature) for temperature in (False, True))
+    plain, calibrated = (metrics.network_scores("a", arrays, SLIDES, 15, temperature) for temperature in (False, True))
     temperature = metrics.best_temperature(3 * LOGITS, LABELS)
     expected = metrics.scores(3 * LOGITS / temperature, LABELS, 0.0, 15)
     added = {f"calibrated_{name}": expected[name] for name in ("nll", "brier", "ece")}
@@ -94,7 +118,7 @@ def test_a_network_with_logits_that_are_not_finite_is_named():
     for name in ("valid_logits", "test_logits"):
         broken = np.where(np.arange(400) == 3, np.inf, LOGITS)
         with pytest.raises(ValueError, match=r"resnet34: .* logits .*not finite"):
-            metrics.network_scores("resnet34", {**arrays, name: broken}, 15, False)
+            metrics.network_scores("resnet34", {**arrays, name: broken}, SLIDES, 15, False)
 
 
 def test_a_class_that_is_absent_and_a_logit_that_is_not_finite_are_errors():

@@ -64,12 +64,13 @@ def main(args: Namespace) -> None:
         data=args.data,
     )
     logits = [read_arrays(network.path(run.data / "logits", ".h5")) for network in run.networks]
+    split = read_split(run.data / "patches", "test")
+    given = (split.meta["wsi"].to_numpy(), run.report.ece_bins, run.report.temperature)
     scores = {
-        network.name: metrics.network_scores(network.name, arrays, run.report.ece_bins, run.report.temperature)
+        network.name: metrics.network_scores(network.name, arrays, *given)
         for network, arrays in zip(run.networks, logits, strict=True)
     }
     aurocs, right = {name: values["auroc"] for name, values in scores.items()}, _right(logits, scores)
-    split = read_split(run.data / "patches", "test")
     outside = (split.meta["tumor_patch"].astype(bool) & ~split.meta["center_tumor_patch"].astype(bool)).to_numpy()
     by_method: dict[str, dict[str, pd.DataFrame]] = {}
     decompositions: dict[str, Decomposition] = {}

@@ -5,14 +5,19 @@ In numpy alone: a report starts in a second, and scikit-learn would take two (th
 
 import numpy as np
 
+from pcam_agreement.agreement.intervals import jackknife_interval
+from pcam_agreement.agreement.overlaps import slide_groups
+
 GOLDEN = (np.sqrt(5) - 1) / 2
 
 
-def network_scores(name: str, arrays: dict[str, np.ndarray], bins: int, temperature: bool) -> dict[str, float]:
+def network_scores(
+    name: str, arrays: dict[str, np.ndarray], slides: np.ndarray, bins: int, temperature: bool
+) -> dict[str, float]:
     """All scores of one network on test, from its logits on valid and test (see training.fit.train).
 
-    With a temperature, also NLL, Brier score and ECE of the probabilities calibrated by it; ranks and predicted classes
-    stay as they are.
+    slides: of the test patches, for the 95 % interval of the AUROC. With a temperature, also NLL, Brier score and ECE
+    of the probabilities calibrated by it; ranks and predicted classes stay as they are.
 
     Raises ValueError as `scores` does, with the network's name.
     """
@@ -25,6 +30,7 @@ def network_scores(name: str, arrays: dict[str, np.ndarray], bins: int, temperat
         result = scores(test, labels, threshold, bins)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    result["auroc_low"], result["auroc_high"] = auroc_interval(test, labels, slides)
     if temperature:
         factor = best_temperature(valid, valid_labels)
         calibrated = scores(test / factor, labels, threshold / factor, bins)
@@ -96,6 +102,20 @@ def auroc(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     false_positive_rate, true_positive_rate, _ = roc_curve(logits, labels)
     return float(np.trapezoid(true_positive_rate, false_positive_rate))
+
+
+def auroc_interval(logits: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the AUROC for patches of other slides, by the delete-one jackknife over slides.
+
+    More than 100 slides are left out in groups (`slide_groups`). NaN where there are fewer than two slides, and where
+    one has all patches of a class.
+    """
+    groups, value = slide_groups(slides), np.array([auroc(logits, labels)])
+    kept = [groups != group for group in np.unique(groups)]
+    if any(len(np.unique(labels[keep])) < 2 for keep in kept):
+        return float("nan"), float("nan")
+    (low,), (high,) = jackknife_interval(value, np.array([[auroc(logits[keep], labels[keep])] for keep in kept]))
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
 
 
 def average_precision(logits: np.ndarray, labels: np.ndarray) -> float:
