@@ -76,7 +76,7 @@ def data(folder: Path, settings: Params) -> Path:
             names = {"recipe": network.recipe, "training": network.training, "patches": patches}
             names["checkpoint"] = network.path(data / "checkpoints", ".safetensors")
             history, logits = network.path(data / "history"), network.path(data / "logits", ".h5")
-            run(train, history=history, logits=logits, **names)
+            run(train, features=folder / "none.h5", history=history, logits=logits, **names)
             run(explain, method="occlusion", heatmaps=network.path(heatmaps, ".h5"), **names)
         run(compare, patches=patches, heatmaps=heatmaps, agreement=data / "agreement.h5")
     return data
