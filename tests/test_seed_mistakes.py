@@ -41,7 +41,7 @@ class Shifted(torch.nn.Module):
         super().__init__()
         self.network, self.shift, self.scale = network, shift, scale
         self.backbone, self.architecture = network.backbone, network.architecture
-        self.head, self.size = network.head, network.size
+        self.head, self.size, self.pooling = network.head, network.size, network.pooling
         self.eval()
 
     def forward(self, patches):

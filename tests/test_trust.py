@@ -28,6 +28,7 @@ LOADERS = {
     "parse_yaml": "",  # DVC's, which is safe too
     "json.loads": "",
     "hf_hub_download": "",  # of a configuration, and of weights that are read as tensors alone
+    "self.context.set_forkserver_preload": "LIBRARIES",
     "plugins.load": "",  # modules of this project, by names that are checked
     "load": "",
     "load_file": "",  # safetensors

@@ -20,6 +20,7 @@ def test_the_sample_of_real_patches_goes_through_the_whole_pipeline(tmp_path):
     assert r.repro_here() == stages(
         "check",
         "fetch",
+        "features",
         "train",
         "explain",
         "faithfulness",

@@ -274,13 +274,13 @@ class Counting(ThreadPoolExecutor):
         self.lock, self.now, self.most = threading.Lock(), 0, 0
         self.environments: list[dict] = []
 
-    def submit(self, function, lines, folder, environment, log) -> Future:
+    def submit(self, function, lines, folder, environment, log, forks) -> Future:
         def counted() -> int:
             trains = "train" in log.name
             with self.lock:
                 self.now += trains
                 self.most = max(self.most, self.now)
-            status = function(lines, folder, environment, log)
+            status = function(lines, folder, environment, log, forks)
             with self.lock:
                 self.now -= trains
             return status

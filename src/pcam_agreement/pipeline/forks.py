@@ -70,4 +70,7 @@ def _run(command: str, folder: str, variables: dict[str, str], log: Path) -> Non
     os.environ.clear()
     os.environ.update(variables, OMP_NUM_THREADS=match[1], PYTHONPATH="src")
     sys.argv = [match[2], *match[3].split()]
+    # As in a new process: what is unfinished is known by the code that the stage imports (`core.resume`).
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pcam_agreement", "__mp_main__")]:
+        del sys.modules[name]
     runpy.run_module(match[2], run_name="__main__", alter_sys=True)

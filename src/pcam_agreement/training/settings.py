@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from pcam_agreement.core.settings import AS_TEXT, Count, Fraction, Level, Positive, Settings
 
@@ -16,7 +16,7 @@ class Training(Settings):
     unfreeze: list[str]  # layers of a frozen backbone that are trained with the head
     input: Literal["native", "architecture"]
     pooling: Literal["published", "token", "mean", "token_and_mean"]
-    options: dict[str, bool | int | float | str]  # of timm's model
+    options: dict[str, bool | int | FiniteFloat | str]  # of timm's model
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: Positive
     weight_decay: Level

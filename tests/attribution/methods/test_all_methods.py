@@ -59,6 +59,7 @@ class Overflowing(nn.Module):
         super().__init__()
         self.network, self.backbone, self.pixel = network, network.backbone, pixel
         self.architecture, self.head, self.size = network.architecture, network.head, network.size
+        self.pooling = network.pooling
         self.eval()
 
     def forward(self, inputs):

@@ -6,10 +6,9 @@ softmax (proposition 3.1). Three kinds of functions have another gradient than t
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +26,7 @@ from pcam_agreement.attribution.common.relevance import (
 )
 from pcam_agreement.attribution.common.score import Score
 from pcam_agreement.attribution.common.settings import Method
+from pcam_agreement.core.settings import Level
 from pcam_agreement.inference.batch import Batch
 
 TITLE = "AttnLRP"
@@ -37,8 +37,8 @@ STOCHASTIC = False
 
 
 class Settings(Method):
-    gamma_convolution: Annotated[float, Field(ge=0)]  # how much more positive contributions count; 0: LRP-0
-    gamma_linear: Annotated[float, Field(ge=0)]
+    gamma_convolution: Level  # how much more positive contributions count; 0: LRP-0
+    gamma_linear: Level
 
 
 def passes(settings: Settings) -> Passes:
