@@ -156,6 +156,20 @@ def test_without_attention_and_gamma_it_is_normalised_input_times_gradient(patch
     torch.testing.assert_close(attribution, expected, rtol=1e-6, atol=1e-9 * expected.abs().max().item())
 
 
+def test_a_divisor_that_depends_on_the_pixels_is_refused():
+    """As in linear attention: the gradient of a ratio would leave its input no relevance."""
+
+    class Ratio(nn.Sequential):
+        def forward(self, patches):
+            maps = self[0](patches)
+            return self[1]((maps / (maps.relu() + 1)).mean((2, 3)))
+
+    backbone = Ratio(nn.Conv2d(3, 8, 5, 3), nn.Linear(8, 1))
+    network = Classifier("ratio", backbone, "1", 96, [0.5] * 3, [0.25] * 3).eval().requires_grad_(False)
+    with pytest.raises(ValueError, match=r"cannot explain ratio .*: a ratio with a divisor that depends on the pixels"):
+        check_network(network)
+
+
 @pytest.mark.parametrize(
     ("architecture", "reason"), [("timm/xcit_nano_12_p16_224", "normalize"), ("mobilenet_v3_small", "hardsigmoid")]
 )

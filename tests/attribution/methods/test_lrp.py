@@ -166,6 +166,23 @@ def test_a_network_without_a_rule_for_what_it_computes_is_one_sentence(architect
         check_network(ready(architecture))
 
 
+@pytest.mark.parametrize("method", ["lrp", "attn_lrp"])
+def test_a_convolution_whose_arguments_are_named_is_one_whose_are_not(method, patches, settings):
+    """As timm's blurred pooling calls it."""
+
+    class Named(nn.Conv2d):
+        def forward(self, maps):
+            return nn.functional.conv2d(maps, self.weight, padding=1, groups=8)
+
+    layers = [kind(8, 8, 3, padding=1, groups=8, bias=False) for kind in (nn.Conv2d, Named)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    explained = []
+    for layer in layers:
+        network, inputs = precise(branches(False, gate=layer), patches)
+        explained.append(run(method, network, inputs, settings)[0])
+    torch.testing.assert_close(*explained, rtol=1e-9, atol=0)
+
+
 def test_a_product_of_two_maps_is_refused(patches, settings):
     class Square(nn.Module):
         def forward(self, maps):

@@ -37,7 +37,7 @@ STOCHASTIC = False
 
 
 class Settings(Method):
-    gamma_convolution: Level  # how much more positive contributions count; 0: LRP-0
+    gamma_convolution: Level  # how much more contributions of the output's sign count; 0: LRP-0
     gamma_linear: Level
 
 
@@ -62,9 +62,16 @@ def attribute(
 
 
 def weighted(
-    gamma: float, func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any
+    gamma: float,
+    func: Callable,
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """The gamma rule: contributions of the output's sign count 1 + gamma times (Andéol et al. 2021; zennit's Gamma)."""
+    func = partial(func, **kwargs)
     output = func(inputs, weight, bias, *args)
     if gamma == 0:
         return output
@@ -122,6 +129,13 @@ def product(func: Callable, first: Any, second: Any, **kwargs: Any) -> Tensor:
     return func(*shared(first, second), **kwargs)
 
 
+def ratio(func: Callable, first: Any, second: Any, **kwargs: Any) -> Tensor:
+    """Linear in the first; where both are signals, its gradient would leave no relevance at all."""
+    if is_signal(second):
+        raise NoRuleError("a ratio with a divisor that depends on the pixels")
+    return func(first, second, **kwargs)
+
+
 def attention(func: Callable, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Two products of matrices, with a softmax between them, which one kernel computes."""
     return func(*divided(2, *shared(query, key), value), *args, **kwargs)
@@ -160,8 +174,8 @@ def gradient(func: Callable, *args: Any, **kwargs: Any) -> Any:
 # fmt: off
 ACTIVATIONS = ("elu", "gelu", "hardswish", "mish", "silu", "tanh")  # 0 at 0
 GRADIENTS = (
-    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "div", "leaky_relu", "mean", "neg", "relu", "sigmoid",
-    "softmax", "sub", "sum",
+    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "leaky_relu", "mean", "neg", "relu", "sigmoid", "softmax",
+    "sub", "sum",
 )
 # fmt: on
 
@@ -169,9 +183,9 @@ GRADIENTS = (
 def rules(gamma_convolution: float, gamma_linear: float) -> dict[str, Rule]:
     convolution, linear = (partial(weighted, gamma) for gamma in (gamma_convolution, gamma_linear))
 
-    def first(func: Callable, inputs: Tensor, *args: Any) -> Tensor:
+    def first(func: Callable, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         rule = linear if func.__name__ == "linear" else convolution
-        return rule(func, times(inputs), *args)
+        return rule(func, times(inputs), *args, **kwargs)
 
     return {
         "first": first,
@@ -180,6 +194,7 @@ def rules(gamma_convolution: float, gamma_linear: float) -> dict[str, Rule]:
         **dict.fromkeys(ACTIVATIONS, activation),
         **dict.fromkeys(GRADIENTS, gradient),
         **dict.fromkeys(("bmm", "matmul", "mul"), product),
+        "div": ratio,
         "layer_norm": layer_norm,
         "rms_norm": rms_norm,
         "scaled_dot_product_attention": attention,

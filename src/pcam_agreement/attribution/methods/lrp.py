@@ -2,6 +2,7 @@
 10(7); the composite: Kohlbrenner et al. 2020, arXiv 1910.09840; as zennit has it: Anders et al. 2021, 2106.13200)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,14 +65,19 @@ def epsilon(func: Callable, *args: Any, **kwargs: Any) -> Tensor:
     return over(func(*(times(value) if is_signal(value) else value for value in args), **kwargs))
 
 
-def z_plus(func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any) -> Tensor:
+def z_plus(
+    func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
     """In proportion to what each input contributes, if that is positive."""
+    func = partial(func, **kwargs)
     return through(func(inputs, weight, bias, *args), over(positive(func, times(inputs), weight, bias, *args)))
 
 
-def flat(func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any) -> Tensor:
+def flat(
+    func: Callable, inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
     """The same for all inputs that the output sees."""
-    ones = torch.ones_like(weight)
+    func, ones = partial(func, **kwargs), torch.ones_like(weight)
     way = func(inputs, ones, None, *args) / func(torch.ones_like(inputs.detach()), ones, None, *args)
     return through(func(inputs, weight, bias, *args), way)
 
