@@ -125,9 +125,8 @@ def _entering(networks: Networks) -> tuple[list[str], dict[str, str]]:
 
 
 def _mean_of_two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The geometric mean; NaN where one of the two is negative: without some slide a recipe may share nothing."""
-    with np.errstate(invalid="ignore"):
-        return np.sqrt(a * b)
+    """The geometric mean; NaN where either is negative: without some slide a recipe may share nothing."""
+    return np.sqrt(np.where((a < 0) | (b < 0), np.nan, a * b))
 
 
 class _Estimates:
