@@ -55,6 +55,7 @@ def test_a_fork_that_is_killed_held_its_log_and_has_the_status_of_the_signal(for
     os.mkfifo(waits)  # whoever reads it waits for somebody who writes
     command, result = STAGE + f"explain saliency test_resnet 1 --params {waits} {FILES}", []
     assert forks.fit(command, str(ROOT))
+    ends(STAGE + "explain --help", log, forks)  # the process that imports is there from now on
     thread = threading.Thread(target=lambda: result.append(ends(command, log, forks)[0]))
     before = set(psutil.Process().children(recursive=True))
     thread.start()
