@@ -9,6 +9,7 @@ from pcam_agreement.agreement.decomposition import Decomposition
 from pcam_agreement.agreement.intervals import Estimate
 from pcam_agreement.report.limits import Run, limits
 from pcam_agreement.report.strata import FEW
+from pcam_agreement.report.summary import count, explained
 
 ALIKE = 0.02  # of AUROC, within which networks are said to perform alike
 SYNTHETIC = "**The tissue is synthetic** (procedural H&E): these numbers are no finding about real tissue."
@@ -65,7 +66,7 @@ def _of_method(run: Run, method: str, decomposition: Decomposition, word: str) -
 
 
 def _of_few(patches: int) -> str:
-    return f"nothing is said from {_count(patches, 'patch', 'patches')}; {FEW} are the least."
+    return f"nothing is said from {count(patches, 'patch', 'patches')}; {FEW} are the least."
 
 
 def _percent(share: Estimate) -> str:
@@ -116,13 +117,10 @@ def _rests_on(run: Run, summary: dict, word: str) -> list[str]:
         "trainings and slides": f"Intervals cover other trainings of these {word}s and other slides.",
         "slides": "Intervals are over slides: another training may lie outside them.",
     }
-    patches, slides = summary["explained_patches"], summary["explained_slides"]
-    # As in Kaggle's files, which do not name them.
-    of_slides = ", each counted as a slide" if slides == patches > 1 else f" of {_count(slides, 'slide')}"
     text = [
-        f"{_count(len({network.recipe for network in run.trained}), word)}, "
-        f"{_count(len(run.trained), 'trained network')}: {_performance(aurocs)}"
-        f"{_count(patches, 'test patch', 'test patches')}{of_slides}; "
+        f"{count(len({network.recipe for network in run.trained}), word)}, "
+        f"{count(len(run.trained), 'trained network')}: {_performance(aurocs)}"
+        f"{explained(summary)}; "
         f"masks of the top {run.fraction:.0%} of the pixels at a scale of {run.sigma:g} pixels."
     ]
     if word == "recipe":
@@ -144,10 +142,6 @@ def _performance(aurocs: list[float]) -> str:
         "they perform alike" if high - low <= ALIKE else f"they differ by more than {ALIKE} and do not perform alike"
     )
     return f"test AUROC {low:.3f} to {high:.3f} ({verdict}). "
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _interval(estimate: Estimate, form: str) -> str:

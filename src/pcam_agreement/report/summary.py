@@ -59,6 +59,17 @@ def summary(
     }
 
 
+def explained(summary: dict) -> str:
+    """How many test patches are explained, and of how many slides: Kaggle's files name none, and each counts as one."""
+    patches, slides = summary["explained_patches"], summary["explained_slides"]
+    of_slides = ", each counted as a slide" if slides == patches > 1 else f" of {count(slides, 'slide')}"
+    return f"{count(patches, 'test patch', 'test patches')}{of_slides}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
     """For a terminal: the shares of every method; then mean IoU and weighted IoU of every two recipes, by method.
 
@@ -83,8 +94,8 @@ def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
         lines += [*_block("null: mean IoU on different patches", _nulls(agreement, shown), names), ""]
     auroc = ", ".join(f"{network} {value:.3f}" for network, value in summary["auroc"].items())
     closing = (
-        f"{summary['explained_patches']} test patches of {summary['explained_slides']} slides explained. Shares are of "
-        f"what depends on the patch in where a network looks. *: one or both untrained. Test AUROC: {auroc}."
+        f"Explained: {explained(summary)}. Shares are of what depends on the patch in where a network looks. *: one or "
+        f"both untrained. Test AUROC: {auroc}."
     )
     return "\n".join([*lines, *textwrap.wrap(closing, width)])
 
