@@ -60,9 +60,11 @@ def read_checkpoint(path: Path) -> Classifier:
         raise ValueError(f"{path} is not a checkpoint of this project ({last_line(error)}); train it again.") from error
     if "backbone" in rebuild:
         classifier = _with_its_backbone(rebuild, pooling, path)
-        classifier.head_layer().load_state_dict(
-            {name.removeprefix(f"{classifier.head}."): tensor for name, tensor in state.items()}
-        )
+        head = {name.removeprefix(f"{classifier.head}."): tensor for name, tensor in state.items()}
+        try:
+            classifier.head_layer().load_state_dict(head)
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not hold the head of its network ({last_line(error)}).") from error
     for name, buffer in buffers.items():
         classifier.register_buffer(name, buffer, persistent=False)
     return classifier

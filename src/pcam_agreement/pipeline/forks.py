@@ -22,6 +22,7 @@ class Forks:
     def __init__(self) -> None:
         self.context = get_context("forkserver")
         self.lock = Lock()  # multiprocessing looks at all of its processes whenever it starts one
+        self.started = False
         self.threads: str | None = None  # OMP_NUM_THREADS of all forks: libraries read it when they are imported
 
     def fit(self, command: str, folder: str) -> bool:
@@ -46,7 +47,9 @@ class Forks:
         return process.exitcode
 
     def _start_server(self) -> None:
-        """Start the process that imports, unless it runs, in the environment of its forks where that counts."""
+        """Start the process that imports, once, in the environment of its forks where that counts."""
+        if self.started:
+            return
         assert self.threads is not None
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = self.threads
@@ -55,6 +58,7 @@ class Forks:
         del os.environ["OMP_NUM_THREADS"]
         if before is not None:
             os.environ["OMP_NUM_THREADS"] = before
+        self.started = True
 
 
 def _run(command: str, folder: str, variables: dict[str, str], log: Path) -> None:
