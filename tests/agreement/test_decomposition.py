@@ -2,12 +2,13 @@
 
 import importlib.util
 import math
+import warnings
 
 import numpy as np
 import pytest
 
 from pcam_agreement.agreement.components import Layout, Networks, weights
-from pcam_agreement.agreement.decomposition import Decomposition, decompose, trainings_needed
+from pcam_agreement.agreement.decomposition import Decomposition, _mean_of_two, decompose, trainings_needed
 from pcam_agreement.agreement.intervals import Estimate, _pair_variance
 from pcam_agreement.agreement.overlaps import Overlaps, all_pairs
 from pcam_agreement.agreement.shares import decompose_heatmaps
@@ -377,3 +378,10 @@ def test_two_trainings_give_estimates_without_bias_and_intervals_over_slides():
     for name in ("common", "recipe", "training", "noise", "input"):
         values = np.array([result.shares[name].value for result in results])
         assert np.nanmean(values) == pytest.approx(model.truth()[name], abs=4 * np.nanstd(values) / 10), name
+
+
+def test_recipes_that_share_nothing_have_no_mean_and_so_no_agreement():
+    within = np.array([[4.0, 9.0], [-1.0, 4.0], [-1.0, -4.0], [0.0, 4.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(_mean_of_two(*within.T), [6, np.nan, np.nan, 0])

@@ -48,7 +48,7 @@ if __name__ == "__main__":
     parser.add_argument("training", help="one of `trainings` in the parameters: a seed, or untrained")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--patches", type=Path, required=True, help="folder that fetch wrote")
-    parser.add_argument("--features", type=Path, required=True, help="HDF5 file that features wrote, perhaps empty")
+    parser.add_argument("--features", type=Path, required=True, help="file that features wrote")
     parser.add_argument("--checkpoint", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--history", type=Path, required=True, help="folder for DVCLive")
     parser.add_argument("--logits", type=Path, required=True, help="HDF5 file to write")
