@@ -1,5 +1,6 @@
 """Kaggle's layout: the patches, labels and splits that come out, and a sentence for what is wrong with it."""
 
+import os
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -36,7 +37,8 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PCAM_AGREEMENT_WORK", str(tmp_path / "work"))
     (tmp_path / "patches").mkdir()
     return tmp_path / "patches"
 
@@ -83,6 +85,26 @@ def test_a_zip_gives_what_its_folder_gives(source, out, tmp_path):
     of_folder = numbers(out)
     kaggle.write(out, settings(tmp_path / "kaggle.zip"), 0)
     assert numbers(out) == of_folder
+
+
+def test_what_an_interrupted_run_has_read_is_not_read_again_unless_a_file_changed(source, out, tmp_path):
+    names = [f"{number:x>40d}" for number in range(6)]
+    table = pd.DataFrame({"id": names, "split": np.repeat(SPLITS, 2)})
+    table.to_csv(source / "ids.csv", index=False)
+    read, changed, damaged = (source / "train" / f"{name}.tif" for name in names[::2])
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"II")
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        kaggle.write(out, settings(source, ids=source / "ids.csv"), 0)
+    damaged.write_bytes(whole)
+    was = read.stat()
+    for path in (read, changed):
+        Image.fromarray(pixels(99)).save(path)
+    os.utime(read, ns=(was.st_atime_ns, was.st_mtime_ns))  # as if it had not been touched
+    kaggle.write(out, settings(source, ids=source / "ids.csv"), 0)
+    assert (read_split(out, "train").patches[0] == pixels(0)).all()
+    assert (read_split(out, "valid").patches[0] == pixels(99)).all()
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_where_slides_are_known_splits_are_by_slide(source, out):

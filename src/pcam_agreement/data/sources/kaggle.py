@@ -1,8 +1,10 @@
 """Kaggle's "Histopathologic Cancer Detection", PatchCamelyon without its repeats, as patches in PCam's files."""
 
+import hashlib
 import io
 import sys
 from pathlib import Path
+from shutil import rmtree
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -10,6 +12,8 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from pcam_agreement.core import resume
+from pcam_agreement.core.files import atomic_file
 from pcam_agreement.core.patch import PATCH
 from pcam_agreement.core.settings import Settings as Block
 from pcam_agreement.data.pcam import SPLITS, write_split
@@ -38,7 +42,7 @@ def write(folder: Path, settings: Settings, seed: int) -> None:
     Files are train/<id>.<any suffix that Pillow reads>, 96x96 with 8 bits. Splits are those of settings.ids; else
     slides, where they are known, or the patches of each label are divided at random with the seed. Without slides, meta
     gives every patch a slide of its own, named as its id, and tumor_patch, which Kaggle does not say, is that of the
-    centre.
+    centre. An interrupted run goes on behind the blocks of patches that it has read.
 
     Raises ValueError where a file is missing or not as it should be.
     """
@@ -64,6 +68,7 @@ def write(folder: Path, settings: Settings, seed: int) -> None:
             raise ValueError(f"{settings.slides}: {len(without)} patches have no slide, {without[0]} first; add them.")
         if set(labels[ids]) != {0, 1}:
             raise ValueError(f"{source}: expected patches of both labels in {name}, found {len(ids)}; choose others.")
+    work = resume.folder("fetch-kaggle", str(source.resolve()))
     with pool_of_processes() as pool:
         for name, ids in splits.items():
             meta = pd.DataFrame(
@@ -76,15 +81,16 @@ def write(folder: Path, settings: Settings, seed: int) -> None:
                 }
             )
             paths = [files[one] for one in ids]
-            blocks = [(source, paths[start : start + BLOCK]) for start in range(0, len(paths), BLOCK)]
+            blocks = [(work, source, paths[start : start + BLOCK]) for start in range(0, len(paths), BLOCK)]
             progress = tqdm(
-                in_order(pool, _read, blocks),
+                in_order(pool, _kept, blocks),
                 f"Kaggle {name}",
                 len(blocks),
                 unit="block",
                 disable=None,
             )
             write_split(folder, name, progress, labels[ids].to_numpy(np.uint8), meta)
+    rmtree(work)
 
 
 def _labels(source: Path) -> pd.Series:
@@ -154,6 +160,19 @@ def _divided(
         of_slide = slides[slides.index.isin(labels.index)]
         chosen = {name: list(of_slide.index[of_slide.isin(parts)]) for name, parts in chosen.items()}
     return {name: pd.Index(random.permutation(np.array(ids, object))) for name, ids in chosen.items()}
+
+
+def _kept(work: Path, source: Path, names: list[str]) -> np.ndarray:
+    """As `_read`; the block is kept in the folder `work` for as long as its files are what they were."""
+    found = [(source / name if source.is_dir() else source).stat() for name in names]
+    identity = repr([(name, file.st_size, file.st_mtime_ns) for name, file in zip(names, found, strict=True)])
+    path = work / f"{hashlib.sha256(identity.encode()).hexdigest()}.npy"
+    if path.exists():
+        return np.load(path, allow_pickle=False)
+    patches = _read(source, names)
+    with atomic_file(path, patches.nbytes) as partial, open(partial, "wb") as file:
+        np.save(file, patches, allow_pickle=False)
+    return patches
 
 
 def _read(source: Path, names: list[str]) -> np.ndarray:
