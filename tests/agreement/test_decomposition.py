@@ -263,6 +263,7 @@ def test_estimates_and_their_intervals_are_those_of_slides_and_trainings_left_ou
     share = result.shares["common"]
     assert share.value == pytest.approx(between.mean() / total.mean(), rel=1e-5)
     assert share.standard_error == pytest.approx(stated**0.5, rel=1e-3)
+    assert share.variances == pytest.approx({"slides": over_slides, "trainings": of_trainings}, rel=1e-3)
     assert share.high - share.value == pytest.approx(t.ppf(0.975, degrees) * stated**0.5, rel=1e-3)
 
     assert result.R.value == pytest.approx(

@@ -7,7 +7,7 @@ O takes the excess out, never below what is left if all of it belonged to pairs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -22,13 +22,17 @@ STEP = 1e-6  # of numerical derivatives; components are of the order of 0.1
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its 95 % interval and standard error; NaN where undefined, and then the reason why."""
+    """A number, its 95 % interval and standard error; NaN where undefined, and then the reason why.
+
+    variances: what the standard error is made of, by what another run may have others of: slides, trainings, untrained.
+    """
 
     value: float
     low: float
     high: float
     standard_error: float
     reason: str = ""
+    variances: dict[str, float] = field(default_factory=dict)
 
 
 def undefined(reason: str) -> Estimate:
@@ -121,29 +125,29 @@ class Replicates:
         def replicated(components: np.ndarray) -> np.ndarray:
             return np.nan_to_num(components) @ gradient if linear else quantity(components)
 
-        parts, degrees = [], []
+        parts, degrees = {}, []
         if len(self.slides) > 1:
-            parts.append(float(_variance(quantity(self.slides))))
+            parts["slides"] = float(_variance(quantity(self.slides)))
             degrees.append(len(self.slides) - 1.0)
         if self.covers == "trainings and slides":
             counts = np.array(self.counts)
             whole = np.array([float(_variance(replicated(without))) for without in self.trainings])
             excess = sum(self._excess(a, gradient) for a in range(len(counts)))
             least = float((whole * (counts - 2) / (2 * (counts - 1))).sum())  # all of it belongs to pairs
-            parts.append(max(float(whole.sum()) - excess, least))
+            parts["trainings"] = max(float(whole.sum()) - excess, least)
             degrees.append(float((counts - 1).sum()) / 2)  # halved, since the excess is estimated
         if uses_untrained and len(self.untrained) > 2:
-            parts.append(float(_variance(quantity(self.untrained))))
+            parts["untrained"] = float(_variance(quantity(self.untrained)))
             degrees.append(len(self.untrained) - 1.0)
-        variance = sum(parts)
+        variance = sum(parts.values())
         if not parts or not np.isfinite(variance):
             few = "there are too few slides or networks for an interval"
             reason = "it is not defined without one of the slides or networks" if parts else few
             return Estimate(value, np.nan, np.nan, np.nan, reason)
         # Satterthwaite's degrees of freedom of a sum of variances
-        squares = sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
+        squares = sum(part**2 / degree for part, degree in zip(parts.values(), degrees, strict=True))
         arm = float(stdtrit(variance**2 / squares, (1 + LEVEL) / 2)) * variance**0.5 if squares else 0.0
-        return Estimate(value, value - arm, value + arm, variance**0.5)
+        return Estimate(value, value - arm, value + arm, variance**0.5, variances=parts)
 
     def _rows(self, block: str) -> range:
         return range(*self.layout.blocks[block].indices(self.layout.size))
