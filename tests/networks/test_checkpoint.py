@@ -101,6 +101,20 @@ def test_the_backbone_of_a_frozen_network_that_is_gone_or_another_one_is_one_sen
         read_checkpoint(path)
 
 
+def test_another_number_in_position_embeddings_that_are_resampled_is_another_backbone(tmp_path):
+    weights, path = tmp_path / "weights.safetensors", tmp_path / "a.safetensors"
+    state = build_classifier("timm/test_vit", "none", "architecture").backbone.state_dict()
+    save_file(state, weights)
+    network = frozen(str(weights))
+    assert network.backbone.pos_embed.shape != state["pos_embed"].shape
+    save_checkpoint(network, path)
+    read_checkpoint(path)
+    state["pos_embed"][0, 0, 0] += 1
+    save_file(state, weights)
+    with pytest.raises(ValueError, match=r"was trained on a frozen timm/test_vit with .* put back those of then, or"):
+        read_checkpoint(path)
+
+
 def test_the_hash_of_a_backbone_is_that_of_its_tensors_whatever_file_and_head_they_come_with(tmp_path):
     state = build_classifier("timm/test_resnet", "none", "native").backbone.state_dict()
     save_file(state, tmp_path / "a.safetensors")

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from conftest import ARCHITECTURES, ready
+from pcam_agreement.core import plugins
 from pcam_agreement.inference.load import load_classifier
 from pcam_agreement.networks.checkpoint import save_checkpoint
-from pcam_agreement.networks.classifier import build_classifier
+from pcam_agreement.networks.classifier import build_classifier, of_shapes
 
 CPU = torch.device("cpu")
 FAMILIES = [
@@ -64,3 +65,22 @@ def test_at_the_architectures_own_size_patches_are_still_96_pixels(architecture,
 
 def test_one_patch_keeps_its_batch_axis(patches, resnet):
     assert resnet(patches[:1]).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("method", "architecture"),
+    [
+        *(("grad_cam", "resnet18"), ("hires_cam", "timm/test_vit"), ("deep_lift", "timm/test_resnet")),
+        *(("attention_rollout", "vit_b_16"), ("generic_attention", "timm/test_vit"), ("guided_backprop", "alexnet")),
+        *(("attn_lrp", "timm/test_vit"), ("attn_lrp", "vit_b_16")),
+    ],
+)
+def test_whether_a_method_can_explain_a_network_is_found_without_values(method, architecture):
+    devices = []
+
+    def check(network):
+        plugins.load(plugins.METHODS, "method", method).check_network(network)
+        devices.extend({parameter.device.type for parameter in network.parameters()})
+
+    of_shapes(check, architecture, "native", "published", ())
+    assert devices == ["meta"]

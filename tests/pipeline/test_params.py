@@ -195,6 +195,15 @@ def test_a_method_that_cannot_explain_a_network_is_refused_before_the_run(raw, m
         check_params(raw)
 
 
+@pytest.mark.parametrize(
+    ("method", "recipe"), [("lrp", "test_resnet"), ("attn_lrp", "vit_b_16"), ("deep_lift", "resnet34")]
+)
+def test_a_method_that_can_explain_a_network_is_accepted(raw, method, recipe):
+    raw["methods"].append(method)
+    raw["recipes"] = [recipe]
+    check_params(raw)
+
+
 def test_one_recipe_is_enough_and_one_network_is_not(raw):
     raw["recipes"], raw["trainings"] = ["test_resnet"], [1, 2]
     check_params(raw)

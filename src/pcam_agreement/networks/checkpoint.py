@@ -3,7 +3,6 @@
 Of a frozen classifier only the head is written, and its backbone is named: where it comes from and what it must be.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pcam_agreement.core.files import atomic_file
 from pcam_agreement.networks.classifier import Classifier, blank_classifier, build_classifier
-from pcam_agreement.networks.weights import last_line, load_state
+from pcam_agreement.networks.weights import last_line, load_state, tensors_sha256
 
 
 def save_checkpoint(classifier: Classifier, path: Path) -> None:
@@ -29,6 +28,8 @@ def save_checkpoint(classifier: Classifier, path: Path) -> None:
         rebuild["config"] = classifier.config  # so that neither hub nor folder is needed again
     if classifier.pooling != "published":
         rebuild["pooling"] = classifier.pooling
+    if classifier.file_sha256:
+        rebuild["file_sha256"] = classifier.file_sha256  # of the weights that it was made of
     state = {name: tensor.contiguous() for name, tensor in classifier.backbone.state_dict().items()}
     if classifier.frozen and not classifier.unfrozen and classifier.weights != "none":
         rebuild["backbone"] = {"weights": classifier.weights, "sha256": backbone_sha256(classifier)}
@@ -65,22 +66,23 @@ def read_checkpoint(path: Path) -> Classifier:
             classifier.head_layer().load_state_dict(head)
         except RuntimeError as error:
             raise ValueError(f"{path} does not hold the head of its network ({last_line(error)}).") from error
+    classifier.file_sha256 = rebuild.get("file_sha256", "")
     for name, buffer in buffers.items():
         classifier.register_buffer(name, buffer, persistent=False)
     return classifier
 
 
 def backbone_sha256(classifier: Classifier) -> str:
-    """The SHA-256 over the tensors of a classifier but for its head, by their names, whatever file they came from.
+    """The SHA-256 over the tensors of a classifier but for its head: those of the file that they came from.
 
-    Position embeddings are left out: they are resampled for the size of the patch, with another processor's rounding.
+    In the network some are resampled for the size of the patch, with another processor's rounding. Of the weights that
+    timm and torchvision publish, whose files those libraries read, position embeddings are left out for that reason.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(classifier.backbone.state_dict().items()):
-        if not (name.startswith(f"{classifier.head}.") or "pos_embed" in name or "position" in name):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    if classifier.source_sha256:
+        return classifier.source_sha256
+    state = classifier.backbone.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if not ("pos_embed" in name or "position" in name)}
+    return tensors_sha256(kept, classifier.head)
 
 
 def _with_its_backbone(rebuild: dict[str, Any], pooling: str, path: Path) -> Classifier:

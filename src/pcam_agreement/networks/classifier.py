@@ -1,7 +1,7 @@
 """Classifiers of raw patches: any of torchvision's or timm's, with one logit."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcam_agreement.core.files import sha256
 from pcam_agreement.core.names import named
 from pcam_agreement.networks.architectures import IMAGENET_MEAN, IMAGENET_STD, of_timm
-from pcam_agreement.networks.hub import is_published, weights_file
+from pcam_agreement.networks.hub import given_file, is_published, weights_file
 from pcam_agreement.networks.weights import last_line, load_weights
 
 # torchvision reads its published weights with torch.load: hold it to tensors.
@@ -47,6 +48,8 @@ class Classifier(nn.Module):
         self.architecture, self.input_size, self.config, self.pooling = architecture, input_size, config, pooling
         self.weights = "none"  # where they come from, as `build_classifier` was told
         self.head_is_new = True  # and not from there
+        self.source_sha256 = ""  # of a file's tensors but the head's
+        self.file_sha256 = ""  # of such a file that was given, not the hub's
         self.backbone = backbone
         self.head = head
         self.size = size
@@ -126,9 +129,11 @@ def build_classifier(
     run_blank_patch(classifier)
     if published or weights not in ("default", "none"):
         path = weights_file(architecture) if published else Path(weights)
-        classifier.head_is_new = load_weights(
+        classifier.head_is_new, classifier.source_sha256 = load_weights(
             classifier.backbone, classifier.head, architecture, path, new_head, tumour_class
         )
+    if given := given_file(architecture, weights):
+        classifier.file_sha256 = sha256(given)
     return classifier
 
 
@@ -162,11 +167,24 @@ def check_size(
     architecture: str, input_size: str, pooling: str = "published", options: tuple[tuple[str, Any], ...] = ()
 ) -> None:
     """Raise ValueError where the architecture is unknown or cannot take patches of this size; without its weights."""
+    of_shapes(run_blank_patch, architecture, input_size, pooling, options)
+
+
+def of_shapes(
+    work: Callable[[Classifier], None], architecture: str, input_size: str, pooling: str, options: Options
+) -> None:
+    """Do work that needs no values with a frozen classifier in eval mode, on torch's meta device.
+
+    A large one takes a minute and gigabytes to be given random weights. Where the work fails, which may be the fault of
+    that device, it is done again with one that has them.
+    """
     try:
-        with torch.device("meta"):  # shapes alone: a large one takes a minute and gigabytes to be given random weights
-            run_blank_patch(Classifier(**_parts(architecture, False, input_size, None, pooling, options)))
-    except (NotImplementedError, RuntimeError, ValueError):  # which may be the fault of that device
-        run_blank_patch(blank_classifier(architecture, input_size, None, pooling, options))
+        with torch.device("meta"):
+            classifier = Classifier(**_parts(architecture, False, input_size, None, pooling, options))
+            work(classifier.eval().requires_grad_(False))
+    except (NotImplementedError, RuntimeError, ValueError):
+        classifier = build_classifier(architecture, "none", input_size, pooling=pooling, options=options)
+        work(classifier.eval().requires_grad_(False))
 
 
 def run_blank_patch(classifier: Classifier) -> None:

@@ -49,6 +49,14 @@ def weights_file(architecture: str) -> Path:
     raise ValueError(f"{architecture} has no weights ({' or '.join(WEIGHTS)}); it is not in timm's format.")
 
 
+def given_file(architecture: str, weights: str) -> Path | None:
+    """The file that weights are read from, where it lies on this disk and not in the hub's cache."""
+    if weights == "default" and architecture.startswith(FOLDER):
+        folder = Path(architecture.removeprefix(FOLDER))
+        return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    return None if weights in ("default", "none") else Path(weights)
+
+
 def outputs(config: dict[str, Any]) -> tuple[int | None, list[str]]:
     """The number of outputs of the head by its config.json, None where it is not said, and what they are called."""
     described = config.get("pretrained_cfg", config)

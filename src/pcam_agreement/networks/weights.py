@@ -1,5 +1,6 @@
 """Starting weights from a file: a state dict of tensors, which can run no code."""
 
+import hashlib
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 
 def load_weights(
     backbone: nn.Module, head: str, architecture: str, path: Path, new_head: bool = True, tumour_class: int = 1
-) -> bool:
+) -> tuple[bool, str]:
     """Load a state dict (.safetensors, .pth, or Lightning's .ckpt) into a backbone with one output.
 
     Its names may have a common prefix (module., model., …), its numbers any precision, and a transformer's position
     embeddings any size. new_head: a head that is missing or of another shape keeps its random weights; else it must
     have one output, or two, of which `tumour_class` is the tumour's: the logit is the difference. Returns whether the
-    head kept random weights.
+    head kept random weights, and the SHA-256 of all tensors of the file but the head's.
 
     Raises ValueError where the file is missing, holds more than tensors or does not fit the architecture.
     """
@@ -27,6 +28,7 @@ def load_weights(
     for name in list(state):
         if getattr(backbone, name.split(".")[0], backbone) is None:  # an auxiliary head
             del state[name]
+    digest = tensors_sha256(state, head.removesuffix(".1"))
     of_head = [name for name in expected if name.startswith(f"{head}.")]
     if head.endswith(".1"):  # behind chosen pooling (`timm_models`): the published head is for other features
         for end in ("weight", "bias"):
@@ -40,7 +42,17 @@ def load_weights(
         load_state(backbone, {**_resampled(state, backbone), **{n: expected[n] for n in of_head if n not in state}})
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit {architecture}: {last_line(error)}.") from error
-    return not all(name in state for name in of_head)
+    return not all(name in state for name in of_head), digest
+
+
+def tensors_sha256(state: Mapping[str, Tensor], head: str) -> str:
+    """The SHA-256 over tensors by their names, whatever file they came from; but for those of a head."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        if not name.startswith(f"{head}."):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

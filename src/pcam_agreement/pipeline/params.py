@@ -127,17 +127,19 @@ def _check_recipes(params: Params, origin: str) -> None:
 def _check_architecture(recipe: Recipe, name: str, origin: str) -> None:
     """Raise ValueError where there is no such architecture, it cannot take patches of this size, or lacks a layer."""
     # imports torch: after all that needs none
-    from pcam_agreement.networks.classifier import blank_classifier, check_size
+    from pcam_agreement.networks.classifier import Classifier, check_size, of_shapes
+
+    def check_layers(network: Classifier) -> None:
+        layers = list(dict(network.backbone.named_modules()))
+        for layer in recipe.unfreeze:
+            _check_name(layer, "layer", f"network.{name}.unfreeze", layers, origin)
 
     try:
         check_size(recipe.architecture, recipe.input, recipe.pooling, tuple(recipe.options.items()))
     except ValueError as error:
         raise ValueError(f"{origin}: network.{name}.architecture: {error}") from None
     if recipe.unfreeze:
-        chosen = (None, recipe.pooling, recipe.options.items())
-        layers = dict(blank_classifier(recipe.architecture, recipe.input, *chosen).backbone.named_modules())
-        for layer in recipe.unfreeze:
-            _check_name(layer, "layer", f"network.{name}.unfreeze", list(layers), origin)
+        of_shapes(check_layers, recipe.architecture, recipe.input, recipe.pooling, recipe.options.items())
 
 
 def _check_given(recipe: Recipe, name: str, origin: str) -> None:
@@ -163,15 +165,14 @@ def _check_methods(params: Params, name: str, origin: str) -> None:
     checks = {method: module.check_network for method, module in modules.items() if hasattr(module, "check_network")}
     if not checks:
         return
-    from pcam_agreement.networks.classifier import build_classifier  # imports torch
+    from pcam_agreement.networks.classifier import Classifier, of_shapes  # imports torch
+
+    def check_all(network: Classifier) -> None:
+        for method, check in checks.items():
+            try:
+                check(network)
+            except ValueError as error:
+                raise ValueError(f"{origin}: {method} cannot explain {name}: {error}") from None
 
     recipe = params.network[name]
-    weights = "none"  # what a network computes does not depend on them
-    network = build_classifier(
-        recipe.architecture, weights, recipe.input, pooling=recipe.pooling, options=recipe.options.items()
-    ).eval()
-    for method, check in checks.items():
-        try:
-            check(network)
-        except ValueError as error:
-            raise ValueError(f"{origin}: {method} cannot explain {name}: {error}") from None
+    of_shapes(check_all, recipe.architecture, recipe.input, recipe.pooling, recipe.options.items())
