@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pcam_agreement.core.files import read_arrays
+from pcam_agreement.core.files import read_arrays, write_arrays
 from pcam_agreement.data.pcam import META_COLUMNS, read_split, write_split
 from pcam_agreement.inference.load import load_classifier
 from pcam_agreement.networks.classifier import Classifier, build_classifier
@@ -132,6 +132,22 @@ def test_features_of_weights_that_were_replaced_meanwhile_are_refused(recipe, da
     save_file({**state, "cls_token": state["cls_token"] + 1}, tmp_path / "w1.safetensors")
     with pytest.raises(ValueError, match=r"features of other weights .* dvc repro --force --single-item features@tiny"):
         read_features(tmp_path / "tiny.h5", built(recipe))
+
+
+@pytest.mark.parametrize("content", ["empty", "foreign", "another_file", "cut", "placeholder"])
+def test_a_file_that_holds_no_features_or_a_part_of_them_is_one_sentence(content, recipe, dataset, tmp_path):
+    path = tmp_path / "tiny.h5"
+    write_features(recipe, dataset, "cpu", path)
+    whole = path.read_bytes()
+    if content == "another_file":
+        write_arrays(path, {"train": np.zeros(3)})
+    else:
+        texts = {"empty": b"", "foreign": b"x" * 5000, "cut": whole[: len(whole) // 2], "placeholder": b"nothing\n"}
+        path.write_bytes(texts[content])
+    with pytest.raises(
+        ValueError, match=r"tiny\.h5 holds no features, or a part of them \(.*\); run dvc repro --force"
+    ):
+        read_features(path, built(recipe))
 
 
 def kaggle_patches(folder: Path) -> Path:

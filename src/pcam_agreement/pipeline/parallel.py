@@ -23,6 +23,7 @@ from typing import Any
 from pcam_agreement.core import command, resume
 from pcam_agreement.pipeline import commands
 from pcam_agreement.pipeline.forks import Forks
+from pcam_agreement.pipeline.given import of_stage
 from pcam_agreement.pipeline.lock import Lock
 
 UP_TO_DATE, DONE, RESTORED, FAILED, NOT_RUN = "up to date", "done", "from the run-cache", "failed", "not run"
@@ -164,7 +165,8 @@ class Pipeline:
                     stage.dump(update_pipeline=False)
                 return self.end(stage, UP_TO_DATE)
             if not _changed(stage):
-                return self.end(stage, UP_TO_DATE)
+                said = of_stage(stage)
+                return self.end(stage, FAILED if said else UP_TO_DATE, details=said)
             stage.remove_outs()
             try:
                 self.repo.stage_cache.restore(stage)

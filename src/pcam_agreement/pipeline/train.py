@@ -11,6 +11,7 @@ from pcam_agreement.core import command, resume
 from pcam_agreement.core.files import existing, sha256, write_placeholder
 from pcam_agreement.core.settings import Device, Seed, read_params, section, validated
 from pcam_agreement.data.pcam import CONTENTS
+from pcam_agreement.networks.hub import given_file
 from pcam_agreement.networks.recipes import find, recipes
 from pcam_agreement.training.settings import Recipe
 
@@ -28,13 +29,13 @@ def main(args: Namespace) -> None:
 
     settings = validated(recipes(raw, [args.recipe])[args.recipe], Recipe, f"network.{args.recipe}")
     contents = existing(args.patches / CONTENTS).read_text()
-    weights = Path(settings.weights.replace("{training}", network.training))
+    weights = given_file(network.architecture, settings.weights.replace("{training}", network.training))
     identity = (
         settings.model_dump_json(),
         str(sample),
         device,
         contents,
-        sha256(weights) if weights.is_file() else "",
+        sha256(weights) if weights and weights.is_file() else "",
         sha256(existing(args.features)) if settings.features_once else "",
     )
     work = resume.folder(f"train-{network.name}", *identity)

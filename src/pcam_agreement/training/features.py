@@ -16,6 +16,7 @@ from pcam_agreement.networks.checkpoint import backbone_sha256
 from pcam_agreement.networks.classifier import Classifier, build_classifier
 from pcam_agreement.networks.device import choose_device
 from pcam_agreement.networks.logits import BATCH_SIZE, to_device
+from pcam_agreement.networks.weights import last_line
 from pcam_agreement.training.settings import Recipe
 
 AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}  # as Lightning's mixed precision
@@ -65,15 +66,20 @@ def write_features(settings: Recipe, patches: Path, device: str, path: Path) -> 
 def read_features(path: Path, classifier: Classifier) -> dict[str, np.ndarray]:
     """The features of each split, float32 [N, ...], memory-mapped.
 
-    Raises ValueError where the file is missing, and where the classifier's backbone is not the one they are of.
+    Raises ValueError where the file is missing or is none of `write_features`, and where the classifier's backbone is
+    not the one they are of.
     """
-    with h5py.File(existing(path), "r") as file:
-        if file.attrs.get("backbone") != backbone_sha256(classifier):
-            raise ValueError(
-                f"{path} has the features of other weights than those of {classifier.architecture} now; run "
-                f"dvc repro --force --single-item features@{path.stem}."
-            )
-        places = {name: (file[name].id.get_offset(), file[name].shape) for name in file}
+    again = f"run dvc repro --force --single-item features@{path.stem}."
+    try:
+        with h5py.File(existing(path), "r") as file:
+            backbone = file.attrs["backbone"]
+            places = {name: (file[name].id.get_offset(), file[name].shape) for name in SPLITS}
+    except (KeyError, OSError) as error:
+        raise ValueError(f"{path} holds no features, or a part of them ({last_line(error)}); {again}") from error
+    if backbone != backbone_sha256(classifier):
+        raise ValueError(
+            f"{path} has the features of other weights than those of {classifier.architecture} now; {again}"
+        )
     return {name: np.memmap(path, np.float32, "r", offset, shape) for name, (offset, shape) in places.items()}
 
 
