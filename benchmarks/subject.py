@@ -96,15 +96,26 @@ def method_settings(name: str, raw: dict | None = None, **change: object) -> Any
 
 
 def attribute(
-    method: str, score: Any, patches: Tensor, seeds: Sequence[int], settings: Any, size: int
+    method: str,
+    score: Any,
+    patches: Tensor,
+    seeds: Sequence[int],
+    settings: Any,
+    size: int,
+    options: dict[str, Any] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A method's attribution and diagnostics, superpixels included."""
-    options = {}
-    if hasattr(settings, "superpixels"):
-        pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
-        options["superpixels"] = superpixels_of_all(pixels, settings.superpixels, settings.segments)
+    """A method's attribution and diagnostics, superpixels included, where they are not in the options."""
     module = plugins.load(plugins.METHODS, "method", method)
+    options = superpixels(patches, settings) if options is None else options
     return module.attribute(score, patches, seeds, settings, Batch(size), **options)
+
+
+def superpixels(patches: Tensor, settings: Any) -> dict[str, Any]:
+    """The superpixels of a method that needs them, as its argument."""
+    if not hasattr(settings, "superpixels"):
+        return {}
+    pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
+    return {"superpixels": superpixels_of_all(pixels, settings.superpixels, settings.segments)}
 
 
 def fastest(work: Callable[[int], object], most: int = 4096) -> tuple[int, float]:
