@@ -69,7 +69,7 @@ ODD = {  # of what a run is made, and what is said of it
     "constant maps": ({"silent": "all"}, ["are undefined: no heatmap depends on the patch."]),
     "untrained networks share nothing": (
         {"weights": {"common": 1.0, "recipe": 0.7, "training": 1.0, "input": 0.0}},
-        ["untrained networks see as well", "is common to all architectures;", "of a network's with itself)"],
+        ["untrained networks see as well", "is common to all architectures;", "a network's with itself: 1"],
     ),
     "trainings share nothing": (
         {"weights": {"common": 0.0, "recipe": 0.0, "training": 1.0, "input": 0.0}},

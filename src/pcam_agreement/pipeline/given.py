@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def replaced(raw: Mapping[str, Any], checkpoint: Path) -> str:
     path = given_file(network.architecture, str(recipe["weights"]).replace("{training}", network.training))
     with safe_open(checkpoint, "numpy") as file:
         then = json.loads((file.metadata() or {})["network"]).get("file_sha256")
-    if path is None or not path.is_file() or then is None or then == sha256(path):
+    if path is None or not path.is_file() or then is None or then == _sha256(path, path.stat().st_mtime_ns):
         return ""
     concerned = [network] if "{training}" in str(recipe["weights"]) else of_recipe
     stages = [f"features@{network.recipe}", *(f"train@{network.name}" for network in concerned)]
@@ -41,3 +42,9 @@ def replaced(raw: Mapping[str, Any], checkpoint: Path) -> str:
         f"{path} has changed since {network.name} was made of it, which DVC does not watch; put it back, or run "
         f"dvc repro --force --single-item {' '.join(stages)} and then again."
     )
+
+
+@cache
+def _sha256(path: Path, changed: int) -> str:
+    """Once a run for all trainings of a recipe: files can have gigabytes."""
+    return sha256(path)

@@ -88,7 +88,9 @@ def _beside(run: Run) -> list[str]:
         if _not_separated(decomposition) and isfinite(overlap := overlap_with_untrained(decomposition, run.networks))
     }
     named = ", ".join(f"{title} {overlap:.2f}" for title, overlap in overlaps.items())
-    text = f"Whether their overlap with trained networks ({named} of a network's with itself) is part of it."
+    text = (
+        f"Whether the overlap of untrained with trained networks ({named}; a network's with itself: 1) is part of it."
+    )
     return [text] if named else []
 
 

@@ -11,6 +11,7 @@ from pcam_agreement.core.patch import PATCH as SIDE
 from pcam_agreement.report.figures.panels import WIDTH, add_legend, add_title
 from pcam_agreement.report.tables import BASELINES
 
+NAMED = 40  # networks, up to which each has a bar; of more, each recipe has
 GAP = 6  # pixels between the patches of a gallery
 LINES = {  # of BASELINES
     "random map": {"color": "black", "ls": ":", "label": "a random map"},
@@ -20,22 +21,32 @@ LINES = {  # of BASELINES
 
 
 def localisation_bars(where: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """One row a region, one panel a method: the share of each network's highest pixels that lies in the region."""
+    """One row a region, one panel a method: the share of each network's highest pixels that lies in the region.
+
+    Of many networks a bar is the mean of a recipe's trainings, with a line from the lowest to the highest.
+    """
     methods, regions = list(where["method"].unique()), list(where["region"].unique())
-    networks = [name for name in where["network"].unique() if name not in BASELINES]
+    where = where.assign(untrained=where["training"].str.startswith("untrained", na=False), bar=where["network"])
+    many = where["network"].nunique() - len(BASELINES) > NAMED
+    if many:
+        of_recipe = where["recipe"] + np.where(where["untrained"], " untrained", "")
+        where["bar"] = of_recipe.where(where["recipe"].notna(), where["network"])
+    names = [name for name in where["bar"].unique() if name not in BASELINES]
     columns = len(methods)
-    size = (max(columns * 2.9 + 2.0, WIDTH), len(regions) * (0.3 * len(networks) + 0.9) + 1.3)
+    size = (max(columns * 2.9 + 2.0, WIDTH), len(regions) * (0.3 * len(names) + 0.9) + 1.3)
     figure = Figure(size, layout="constrained")
     axes = figure.subplots(len(regions), columns, squeeze=False, sharey=True, sharex="row")
     words = {"centre": "in the centre 32 x 32,\nwhich the label is about", "tumour": "in the drawn tumour"}
     for row, region in enumerate(regions):
         for axis, method in zip(axes[row], methods, strict=True):
-            rows = where[(where["method"] == method) & (where["region"] == region)].set_index("network")
-            untrained = rows.loc[networks, "training"].str.startswith("untrained")
-            colours = np.where(untrained, "#b0b0b0", "#00467f")
-            axis.barh(networks, rows.loc[networks, "rank_accuracy"], color=colours, height=0.65)
+            bars = where[(where["method"] == method) & (where["region"] == region)].groupby("bar")
+            rows = bars["rank_accuracy"].agg(["mean", "min", "max"])
+            colours = np.where(bars["untrained"].any().loc[names], "#b0b0b0", "#00467f")
+            axis.barh(names, rows.loc[names, "mean"], color=colours, height=0.65)
+            if many:
+                axis.hlines(names, rows.loc[names, "min"], rows.loc[names, "max"], color="black", lw=1)
             for name, style in LINES.items():
-                axis.axvline(rows.loc[name, "rank_accuracy"], lw=1.5, **style)
+                axis.axvline(rows.loc[name, "mean"], lw=1.5, **style)
             axis.set_xlim(0, None)
             axis.spines[["top", "right"]].set_visible(False)
             if row == 0:
@@ -46,7 +57,8 @@ def localisation_bars(where: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     add_title(
         figure,
         "Where are the highest pixels, as many as the region has? Beside two maps that explain nothing, and the "
-        "consensus: the mean of the ranked heatmaps of all other recipes (grey: untrained networks)",
+        "consensus: the mean of the ranked heatmaps of all other recipes (grey: untrained networks"
+        + ("; lines: from the lowest to the highest training)" if many else ")"),
     )
     return figure
 

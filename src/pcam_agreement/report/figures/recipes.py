@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from pcam_agreement.report.figures.panels import add_legend, add_title, panels
 
 COLOURS = "cividis"  # survives colour blindness and grey print
+READABLE = 10  # recipes, up to which numbers stand in the cells; of more they are in plots/recipes.csv
 TARGET = 0.8
 DASHES = ("-", "--", "-.", (0, (1, 1)))
 
@@ -22,7 +23,8 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
     """
     methods, m = list(titles), max(len(order) - 1, 1)
     room = 0.075 * max(map(len, order))  # for the names below and beside the cells
-    size = max(0.85 * m, 2.2)
+    readable = len(order) <= READABLE
+    size = max(0.85 * m, 2.2) if readable else 0.25 * m
     figure, axes = panels(methods, titles, size + 0.3, size + room, margin=1.0 + room, sharey=True)
     image = None
     for axis, method in zip(axes, methods, strict=True):
@@ -34,15 +36,17 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
             big = "?" if np.isnan(value) else f"{value:.2f}"
             small = "undefined" if np.isnan(value) else f"{pair['low']:.2f} to {pair['high']:.2f}"
             small = "no interval" if np.isfinite(value) and np.isnan(pair["low"]) else small
-            for up, points, text in ((0.1, 12, big), (-0.24, 7, small)):
+            for up, points, text in ((0.1, 12, big), (-0.24, 7, small)) if readable else ():
                 cell = axis.text(x, y - 1 - up, text, fontsize=points, ha="center", va="center", color=colour)
                 cell.set_in_layout(False)
         if recipes[recipes["method"] == method].empty:
             text = "undefined" if len(order) > 1 else f"one {word} only"
             axis.text((m - 1) / 2, (m - 1) / 2, text, ha="center", va="center", fontsize=9)
         image = axis.imshow(matrix, COLOURS, vmin=0, vmax=1)
-        axis.set_xticks(range(m), order[:-1] or [""], rotation=40, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(m), order[1:] or [""])
+        points = 10 if readable else 7
+        turned = {"rotation": 40 if readable else 90, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(m), order[:-1] or [""], fontsize=points, **turned)
+        axis.set_yticks(range(m), order[1:] or [""], fontsize=points)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
     assert image is not None
@@ -51,7 +55,7 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
         figure,
         f"How alike do two {word}s look at a patch, freed of the noise of single trainings? "
         f"A = 1: as two trainings of one {word}; 0: they share nothing that depends on the patch.",
-        "(small: 95 % interval)",
+        "(small: 95 % interval)" if readable else "(numbers and intervals are in plots/recipes.csv; white: undefined)",
     )
     return figure
 
