@@ -68,7 +68,7 @@ BEFORE: dict[str, dict] = {
 }
 EXPLAIN = {
     **{"patches": 5, "sample": "first", "repeat": 1, "target": "predicted", "output": "probability"},
-    "precision": "bf16",
+    **{"precision": "bf16", "storage": "uint8"},
 }
 AGREEMENT = {
     **{"top_fraction": 0.3, "sigma": 1.0, "ties": "all", "fractions": [0.2, 0.4], "sigmas": [0, 3], "ssim_patches": 3},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pcam_agreement.heatmaps.file import merge_chunks, open_heatmaps, write_chunk
+from pcam_agreement.heatmaps.levels import quantise, restore
 
 random = np.random.default_rng(0)
 
@@ -59,6 +60,40 @@ def test_the_same_chunks_give_the_same_bytes(written, tmp_path):
     before, stated = path.read_bytes(), open_heatmaps(path)
     merge_chunks([tmp_path / "a.npz", tmp_path / "b.npz"], path, 5, stated.method, stated.settings)
     assert path.read_bytes() == before
+
+
+def test_in_8_bits_the_bytes_do_not_depend_on_how_patches_are_divided_into_chunks(written, tmp_path):
+    chunks = [dict(np.load(tmp_path / f"{name}.npz")) for name in "ab"]
+    whole = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    merged = []
+    for ends in ((0, 7), (0, 4, 7), (0, 1, 6, 7)):
+        paths = [tmp_path / f"{number}.npz" for number in range(len(ends) - 1)]
+        for path, start, stop in zip(paths, ends, ends[1:], strict=False):
+            write_chunk(path, {name: values[start:stop] for name, values in whole.items()})
+        merge_chunks(paths, tmp_path / "merged.h5", 5, {}, {}, quantised=True)
+        merged.append((tmp_path / "merged.h5").read_bytes())
+    assert merged[0] == merged[1] == merged[2]
+
+
+def test_a_file_of_8_bits_is_read_as_one_of_float16_from_heatmaps_of_256_levels(written, tmp_path):
+    path, maps = written
+    stated, small, chunks = open_heatmaps(path), tmp_path / "small.h5", [tmp_path / "a.npz", tmp_path / "b.npz"]
+    merge_chunks(chunks, small, 5, stated.method, stated.settings, quantised=True)
+    with h5py.File(small) as file:
+        assert {file[name].dtype for name in ("heatmaps", "repeated")} == {np.dtype(np.uint8)}
+        assert file["heatmaps"].id.get_storage_size() + file["levels"].id.get_storage_size() == 5 * (9216 + 512)
+    expected = restore(*quantise(maps))
+    assert 0 < np.abs(expected.astype(float) - maps).max() < 0.02
+    heatmaps = open_heatmaps(small)
+    for part in (slice(None), slice(1, 3), np.array([1, 3])):
+        np.testing.assert_array_equal(heatmaps.read(part), expected[:5][part])
+        assert heatmaps.read(part).dtype == np.float16
+    out = np.empty((3, 96, 96), np.float16)
+    heatmaps.read_runs([slice(0, 1), slice(3, 5)], out)
+    np.testing.assert_array_equal(out, expected[[0, 3, 4]])
+    np.testing.assert_array_equal(heatmaps.repeated, expected[5:])
+    assert heatmaps.arrays.keys() == stated.arrays.keys()
+    assert (heatmaps.method, heatmaps.settings, heatmaps.diagnostics) == (stated.method, stated.settings, ["r2"])
 
 
 def test_what_is_no_file_of_heatmaps_is_one_sentence(written, tmp_path):

@@ -51,11 +51,11 @@ def _explain(args: Namespace, raw: dict[str, Any], network: Network) -> None:
         index = np.arange(min(explanation.patches, len(split.labels)))
     else:
         index = stratified_sample(split.labels, explanation.patches, seeds["explained_patches"])
-    # How the work is divided is not in the result: one process and several give the same bytes.
+    # How the work is divided is not in the result: one process and several give the same bytes. Nor how it is stored.
     stated = {
         "seeds": seeds,
         **settings.model_dump(),
-        **explanation.model_dump(exclude={"chunk", "devices", "nodes"}),
+        **explanation.model_dump(exclude={"chunk", "devices", "nodes", "storage"}),
     }
     work = resume.folder(
         f"explain-{args.method}-{network.name}",
@@ -71,7 +71,8 @@ def _explain(args: Namespace, raw: dict[str, Any], network: Network) -> None:
     chunks = explainer.explain(split.patches, index, seed, process, work, resume.place() / "superpixels")
     process.wait()
     if process.rank == 0:
-        merge_chunks(chunks, args.heatmaps, len(index), describe(args.method, method, settings), stated)
+        described, quantised = describe(args.method, method, settings), explanation.storage == "uint8"
+        merge_chunks(chunks, args.heatmaps, len(index), described, stated, quantised=quantised)
         nonfinite = index[open_heatmaps(args.heatmaps).arrays["nonfinite"]]
         _warn_of_nonfinite(args.method, network.name, nonfinite, len(index))
         rmtree(work, ignore_errors=True)

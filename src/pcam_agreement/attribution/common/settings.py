@@ -21,6 +21,7 @@ class Explanation(Settings):
     batch_size: Count
     chunk: Count
     precision: Annotated[Literal["32", "bf16", "16"], AS_TEXT]
+    storage: Literal["float16", "uint8"]  # see heatmaps.levels
     devices: Count
     nodes: Count
 
