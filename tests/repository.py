@@ -1,6 +1,7 @@
 """A repository of its own for a test: real git, real DVC, real stages, small parameters."""
 
 import contextlib
+import io
 import os
 import re
 import runpy
@@ -23,6 +24,7 @@ from ruamel.yaml import YAML
 from threadpoolctl import threadpool_limits
 
 from pcam_agreement.data.pcam import SPLITS, read_split
+from pcam_agreement.pipeline import parallel
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +42,8 @@ def write_images(dataset: Path, folder: Path) -> Path:
 
 class Repository:
     """A git and DVC repository with the project's pipeline and small parameters."""
+
+    MAKE = ("python", "-m", "pcam_agreement.pipeline.parallel", "--workers", "1")
 
     def __init__(self, path: Path, images: Path, change: Callable[[dict], None] = lambda raw: None) -> None:
         self._begin(path)
@@ -123,7 +127,7 @@ class Repository:
 
     def make(self) -> set[str]:
         """What `make repro` runs, which starts stages faster than `dvc repro`; the names of those that ran."""
-        said = self.run("env", "PYTHONPATH=src", "python", "-m", "pcam_agreement.pipeline.parallel", "--workers", "1")
+        said = self.run("env", "PYTHONPATH=src", *self.MAKE)
         return set(re.findall(r"^[\d:]+  \d+/\d+  (\S+): runs$", said, re.MULTILINE))
 
     def repro_here(self) -> set[str]:
@@ -133,25 +137,29 @@ class Repository:
         """
         said = self.run("dvc", "repro", "--dry", "--force")
         found = re.findall(r"^Running stage '([^']+)':\n> (.+)$", said, re.MULTILINE)
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(1)
-            for _, command in found:
-                assert re.fullmatch(r"(\w+=\w+ )*python -m pcam_agreement\.pipeline\.\w+ .*", command), command
-                module, *arguments = command[command.index(" -m ") + 4 :].split()
-                with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
-                    patch.chdir(self.path)
-                    patch.setattr(sys, "argv", [module, *arguments])
-                    runpy.run_module(module, run_name="__main__", alter_sys=True)
-        finally:
-            torch.set_num_threads(threads)
+        for _, command in found:
+            assert re.fullmatch(r"(\w+=\w+ )*python -m pcam_agreement\.pipeline\.\w+ .*", command), command
+            self._run_here(*command[command.index(" -m ") + 4 :].split())
         self.run("dvc", "commit", "--force")
         return {name for name, _ in found}
 
+    def _run_here(self, module: str, *arguments: str) -> None:
+        """What `python -m` does, in this process, which has imported torch."""
+        threads = torch.get_num_threads()
+        with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
+            patch.chdir(self.path)
+            patch.setattr(sys, "argv", [module, *arguments])
+            try:
+                torch.set_num_threads(1)
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            finally:
+                torch.set_num_threads(threads)
+
     def concerned(self) -> set[str]:
-        """The stages that want to run: what `dvc status` says, without the second in which it starts."""
-        with contextlib.chdir(self.path), Repo() as repo:
-            return set(repo.status())
+        """The stages that want to run, by what `make repro` asks of DVC: what `dvc status` says, in this process."""
+        with contextlib.chdir(self.path), contextlib.ExitStack() as stack, Repo() as repo:
+            parallel._parse_params_once(stack)
+            return {stage.addressing for stage in repo.index.stages if parallel._changed(stage)}
 
     def kill_when(self, sign: str, command: Sequence[str] = ("dvc", "repro")) -> None:
         """Start the pipeline, or something else, and kill -9 all of it as soon as a path like this pattern exists."""
@@ -174,6 +182,15 @@ class Repository:
         command = self.stage_command(name, *arguments)
         done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
         return done.returncode, done.stderr
+
+    def stage_here(self, name: str, *arguments: str) -> tuple[int, str]:
+        """The same in this process."""
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            try:
+                self._run_here(f"pcam_agreement.pipeline.{name}", *arguments)
+            except SystemExit as end:
+                return int(end.code or 0), stderr.getvalue()
+        return 0, stderr.getvalue()
 
     @staticmethod
     def stage_command(name: str, *arguments: str) -> list[str]:

@@ -36,7 +36,7 @@ def test_a_parameter_concerns_the_stages_that_read_it_and_no_other(finished):
         return result - {"check"}
 
     every = stages("explain", "faithfulness")
-    assert finished.repro() == set()
+    assert finished.concerned() == set()
     assert after("seeds", "data", value=5) == {"fetch"}
     assert after("seeds", "training_patches", value=5) == stages("train")
     assert after("seeds", "explained_patches", value=5) == stages("explain")

@@ -150,8 +150,10 @@ def test_a_file_that_holds_no_features_or_a_part_of_them_is_one_sentence(content
         read_features(path, built(recipe))
 
 
-def kaggle_patches(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def kaggle_patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three thousand patches of the shared part of PatchCamelyon in splits: 1,900 and 300 to fit, 800 to test."""
+    folder = tmp_path_factory.mktemp("kaggle")
     with open(SHARED / "pcam-kaggle" / "train_labels.csv") as table:
         rows = sorted((row["id"], int(row["label"])) for row in csv.DictReader(table))
     order = np.random.default_rng(0).permutation(len(rows))
@@ -174,10 +176,12 @@ def kaggle_patches(folder: Path) -> Path:
         ("timm/vit_small_patch14_dinov2", "vit_small_patch14_dinov2.fp16.safetensors", 0.88),
     ],
 )
-def test_heads_of_frozen_pretrained_networks_tell_tumour_on_real_patches(architecture, weights, wanted, raw, tmp_path):
+def test_heads_of_frozen_pretrained_networks_tell_tumour_on_real_patches(
+    architecture, weights, wanted, kaggle_patches, raw, tmp_path
+):
     block = {"architecture": architecture, "weights": str(SHARED / "weights" / weights), "freeze": True}
     raw["network"]["tiny"] = {**block, **NO_AUGMENTATION, "epochs": 40, "batch_size": 64, "lr": 1e-2}
     raw["recipes"] = ["tiny"]
-    files = fit(check_params(raw).network["tiny"], kaggle_patches(tmp_path / "patches"), tmp_path / "run")
+    files = fit(check_params(raw).network["tiny"], kaggle_patches, tmp_path / "run")
     logits = read_arrays(files.logits)
     assert metrics.auroc(logits["test_logits"], logits["test_labels"]) >= wanted

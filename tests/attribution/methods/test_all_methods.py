@@ -130,27 +130,28 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(patches, setti
     torch.testing.assert_close(attribution, score.network.weight.expand_as(attribution), rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def built(request: pytest.FixtureRequest) -> tuple[str, Classifier]:
-    """An architecture and its untrained network: built once for all methods, which is much faster."""
-    return request.param, ready(request.param)
-
-
 def contents(network) -> dict[str, int]:
-    return {name: zlib.crc32(tensor.numpy().tobytes()) for name, tensor in network.state_dict().items()}
+    return {name: zlib.crc32(tensor.contiguous().numpy()) for name, tensor in network.state_dict().items()}
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def built(request: pytest.FixtureRequest) -> tuple[str, Classifier, dict[str, int]]:
+    """An architecture, its untrained network and what that contains: once for all methods, which is much faster."""
+    network = ready(request.param)
+    return request.param, network, contents(network)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ASKING)
 def test_explaining_gives_heatmaps_and_leaves_the_network_as_it_was(method, built, patches, settings):
-    architecture, network = built
+    architecture, network, before = built
     if (method, architecture) in REFUSED:
         pytest.skip(f"{method} cannot explain {architecture}")
     if method in OF_TRANSFORMERS and architecture != "vit_b_16":
         pytest.skip("the method refuses a network without attention: see test_attention.py")
     if architecture == "inception_v3" and method in CAMS:
         network = ready(architecture, input_size="architecture")
-    before = contents(network)
+        before = contents(network)
     cheap = chosen(settings, method, **CHEAP.get(method, {}) | CHEAPER.get(method, {}))
     first, second = (
         explain_patches(network, patches[:2], SEEDS[:2], method, cheap, settings.explain, Batch(16)) for _ in range(2)
