@@ -2,9 +2,9 @@
 
 python benchmarks/storage.py [--run .] [--methods saliency …] [--patches 200]
 
-Of the heatmaps in data/ of a run, quantised here and restored: the IoU of masks with those of float16, mean (and lowest)
-of up to four patches of every network, at scales 0 and 2; beside it of 256 levels at even steps of the square root of the
-value, which is the simplest code. Then R and the common share of the networks, from both forms, by
+Of the heatmaps in data/ of a run, quantised here and restored: the IoU of masks with those of float16, mean (and
+lowest) of up to four patches of every network, at scales 0 and 2; beside it that of 256 levels at even steps of the
+square root of the value, the simplest code. Then R and the common share of the networks, from both forms, by
 `agreement.shares.decompose_heatmaps` on at most so many patches.
 """
 

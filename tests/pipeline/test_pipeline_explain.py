@@ -1,4 +1,4 @@
-"""The explain stage: perturbation samples of two networks are independent, superpixels are shared, 8 bits are enough."""
+"""The explain stage: independent perturbation samples, shared superpixels, heatmaps in 8 bits."""
 
 from argparse import Namespace
 

@@ -51,7 +51,7 @@ def tensors_sha256(state: Mapping[str, Tensor], head: str) -> str:
     for name, tensor in sorted(state.items()):
         if not name.startswith(f"{head}."):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

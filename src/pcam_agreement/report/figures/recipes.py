@@ -44,8 +44,10 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
             axis.text((m - 1) / 2, (m - 1) / 2, text, ha="center", va="center", fontsize=9)
         image = axis.imshow(matrix, COLOURS, vmin=0, vmax=1)
         points = 10 if readable else 7
-        turned = {"rotation": 40 if readable else 90, "ha": "right", "rotation_mode": "anchor"}
-        axis.set_xticks(range(m), order[:-1] or [""], fontsize=points, **turned)
+        turn = 40 if readable else 90
+        axis.set_xticks(
+            range(m), order[:-1] or [""], fontsize=points, rotation=turn, ha="right", rotation_mode="anchor"
+        )
         axis.set_yticks(range(m), order[1:] or [""], fontsize=points)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
