@@ -139,10 +139,10 @@ def test_averaged_masks_are_as_reliable_as_spearman_and_brown_say():
 def test_a_network_left_out_is_in_no_component_and_every_component_is_a_mean():
     networks = trained("aaabbb", "ab")
     pairs, layout = all_pairs(8), Layout(["a", "b"])
-    matrix = weights(layout, networks, pairs)
+    matrix = weights(layout, networks, pairs).toarray()
     means = [*range(*layout.blocks["total"].indices(layout.size)), layout.blocks["between"].start]
     np.testing.assert_allclose(matrix[means].sum(1), 1)
-    without = weights(layout, networks, pairs, (1, 6))
+    without = weights(layout, networks, pairs, (1, 6)).toarray()
     used = np.nan_to_num(without)[:, : len(pairs)].any(0)
     assert not used[(pairs == 1).any(1) | (pairs == 6).any(1)].any()
 

@@ -6,9 +6,11 @@ to leave a training or an untrained network out is another matrix.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
+from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Layout:
 
     recipes: Sequence[str]
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         return list(combinations(range(len(self.recipes)), 2))
 
-    @property
+    @cached_property
     def blocks(self) -> dict[str, slice]:
         count, start, blocks = len(self.recipes), 0, {}
         lengths = {"total": count, "within": count, "between": len(self.pairs), "input": count, "imprint": count}
@@ -56,7 +58,7 @@ class Layout:
         return self.blocks["noise_total"].stop
 
 
-def weights(layout: Layout, networks: Networks, pairs: np.ndarray, without: Collection[int] = ()) -> np.ndarray:
+def weights(layout: Layout, networks: Networks, pairs: np.ndarray, without: Collection[int] = ()) -> csr_array:
     """The matrix [components, pairs + 2 * networks] that makes components of C; NaN in rows of which there is no pair.
 
     pairs: [k, 2], the pairs of C, each network with itself among them; without: networks to leave out. Behind the
@@ -66,15 +68,23 @@ def weights(layout: Layout, networks: Networks, pairs: np.ndarray, without: Coll
     untrained network of another architecture; imprint: of the same; untrained: two of different architectures; noise:
     a network with itself less that with its other perturbation samples; noise_total: with itself, on these patches.
     """
-    place = {(int(i), int(j)): row for row, (i, j) in enumerate(pairs)}
-    matrix = np.zeros((layout.size, len(pairs) + 2 * len(networks.recipes)))
+    count = len(networks.recipes)
+    place = np.zeros((count, count), int)
+    place[tuple(pairs.T)] = place[tuple(pairs[:, ::-1].T)] = range(len(pairs))
+    column = place.tolist()
     untrained = [k for k in networks.untrained() if k not in without]
     kind = networks.architectures
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
+
+    def put(row: int, of_row: list[int], value: float) -> None:
+        rows.extend([row] * len(of_row))
+        columns.extend(of_row)
+        values.extend([value] * len(of_row))
 
     def mean_of(row: int, chosen: list[tuple[int, int]]) -> None:
-        matrix[row] = 0 if chosen else np.nan
-        for i, j in chosen:
-            matrix[row, place[min(i, j), max(i, j)]] += 1 / len(chosen)
+        put(row, [column[i][j] for i, j in chosen] or [0], 1 / len(chosen) if chosen else np.nan)
 
     trainings = [[i for i in networks.trainings(recipe) if i not in without] for recipe in layout.recipes]
     blocks = layout.blocks
@@ -84,11 +94,11 @@ def weights(layout: Layout, networks: Networks, pairs: np.ndarray, without: Coll
         crossed = [(i, k) for i in of_a for k in untrained]
         mean_of(blocks["input"].start + a, [(i, k) for i, k in crossed if kind[i] != kind[k]])
         mean_of(blocks["imprint"].start + a, [(i, k) for i, k in crossed if kind[i] == kind[k]])
-        for i in of_a:
-            itself, other = len(pairs) + i, len(pairs) + len(networks.recipes) + i
-            matrix[blocks["noise"].start + a, [itself, other]] = 1 / len(of_a), -1 / len(of_a)
-            matrix[blocks["noise_total"].start + a, itself] = 1 / len(of_a)
+        itself = [len(pairs) + i for i in of_a]
+        for sign, of_noise in ((1, itself), (-1, [i + count for i in itself])):
+            put(blocks["noise"].start + a, of_noise, sign / max(len(of_a), 1))
+        put(blocks["noise_total"].start + a, itself, 1 / max(len(of_a), 1))
     for row, (a, b) in enumerate(layout.pairs, blocks["between"].start):
         mean_of(row, [(i, j) for i in trainings[a] for j in trainings[b]])
     mean_of(blocks["untrained"].start, [(k, m) for k, m in combinations(untrained, 2) if kind[k] != kind[m]])
-    return matrix
+    return csr_array((values, (rows, columns)), (layout.size, len(pairs) + 2 * count))

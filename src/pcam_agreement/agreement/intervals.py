@@ -91,7 +91,7 @@ class Replicates:
         return cls(
             layout,
             components(),
-            without_slide @ weights(layout, networks, overlaps.pairs).T,
+            (weights(layout, networks, overlaps.pairs) @ without_slide.T).T,
             [np.array([components((i,)) for i in rows]) if len(rows) > 2 else np.empty((0, 0)) for rows in trainings],
             np.array([components((k,)) for k in untrained]).reshape(-1, layout.size),
             [len(rows) for rows in trainings],
@@ -122,19 +122,17 @@ class Replicates:
         gradient = self._gradient(quantity)
         uses_untrained = bool(gradient[[*self._rows("input"), *self._rows("imprint"), *self._rows("untrained")]].any())
 
-        def replicated(components: np.ndarray) -> np.ndarray:
-            return np.nan_to_num(components) @ gradient if linear else quantity(components)
-
         parts, degrees = {}, []
         if len(self.slides) > 1:
             parts["slides"] = float(_variance(quantity(self.slides)))
             degrees.append(len(self.slides) - 1.0)
         if self.covers == "trainings and slides":
-            counts = np.array(self.counts)
-            whole = np.array([float(_variance(replicated(without))) for without in self.trainings])
-            excess = sum(self._excess(a, gradient) for a in range(len(counts)))
+            counts, without = np.array(self.counts), np.concatenate(self.trainings)
+            replicated = np.nan_to_num(without) @ gradient if linear else quantity(without)
+            of_recipes = np.split(replicated, counts.cumsum()[:-1])
+            whole = np.array([float(_variance(of_recipe)) for of_recipe in of_recipes])
             least = float((whole * (counts - 2) / (2 * (counts - 1))).sum())  # all of it belongs to pairs
-            parts["trainings"] = max(float(whole.sum()) - excess, least)
+            parts["trainings"] = max(float(whole.sum()) - self._excess(gradient), least)
             degrees.append(float((counts - 1).sum()) / 2)  # halved, since the excess is estimated
         if uses_untrained and len(self.untrained) > 2:
             parts["untrained"] = float(_variance(quantity(self.untrained)))
@@ -158,17 +156,14 @@ class Replicates:
         gradient = (quantity(self.components + steps) - quantity(self.components - steps)) / (2 * STEP)
         return np.nan_to_num(gradient)
 
-    def _excess(self, a: int, gradient: np.ndarray) -> float:
-        """What the jackknife over the trainings of recipe a counts too often of what belongs to pairs of trainings."""
-        count = self.counts[a]
-        between = sum(
-            gradient[row] ** 2 / (2 * self.counts[i] * self.counts[j])
-            for row, (i, j) in zip(self._rows("between"), self.layout.pairs, strict=True)
-            if a in (i, j)
-        )
-        within = gradient[self._rows("within")[a]] ** 2
-        within *= 4 / (count * (count - 2)) - 2 / (count * (count - 1))
-        return self.pair_variance * float(between + within)
+    def _excess(self, gradient: np.ndarray) -> float:
+        """What the jackknives over the trainings of all recipes count too often of what belongs to pairs of them."""
+        counts = np.array(self.counts)
+        a, b = np.array(self.layout.pairs, int).reshape(-1, 2).T
+        between = 2 * gradient[self.layout.blocks["between"]] ** 2 / (2 * counts[a] * counts[b])  # once for each recipe
+        within = gradient[self.layout.blocks["within"]] ** 2
+        within *= 4 / (counts * (counts - 2)) - 2 / (counts * (counts - 1))
+        return self.pair_variance * float(between.sum() + within.sum())
 
 
 def _matrix(values: np.ndarray, pairs: np.ndarray, m: int) -> np.ndarray:
