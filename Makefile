@@ -8,11 +8,15 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # uv installs into this one, whatever is active in the shell
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: repro experiment atlas test check format benchmark lock plots-page clean-work
+.PHONY: repro estimate experiment atlas test check format benchmark lock plots-page clean-work
 
 repro: $(VENV)/ready
 	@python -m pcam_agreement.pipeline.parallel $(if $(WORKERS),--workers $(WORKERS))
 	@python -m pcam_agreement.pipeline.table
+
+# What a run will need, beforehand: disk, memory, hours; SET and WORKERS as below.
+estimate: $(VENV)/ready
+	@python -m pcam_agreement.pipeline.estimate $(SET) $(if $(WORKERS),--workers $(WORKERS))
 
 # `make experiment SET="train.lr=1e-4 explain.patches=100" NAME=slower`: as `dvc exp run -S …`, on all cores.
 experiment: $(VENV)/ready
