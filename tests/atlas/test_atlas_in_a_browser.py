@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import made_up_run
-from atlas_runs import METHODS, RECIPES, both, other, run  # noqa: F401  fixtures
+from atlas_runs import METHODS, RECIPES, both, other, run, runs  # noqa: F401  fixtures
 from pcam_agreement.atlas import page
 from pcam_agreement.core.files import read_arrays, read_json, write_json, write_table
 from pcam_agreement.data.pcam import read_split

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import made_up_run
-from atlas_runs import other, run  # noqa: F401  fixtures
+from atlas_runs import other, run, runs  # noqa: F401  fixtures
 from pcam_agreement.atlas import contents, encoding, page
 from pcam_agreement.core.patch import PATCH
 from pcam_agreement.heatmaps.masks import top_mask
