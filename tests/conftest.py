@@ -1,8 +1,10 @@
 """What several tests share: a small synthetic data set, patches of it, and small parameters."""
 
+import functools
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from pcam_agreement.data.pcam import read_split
 from pcam_agreement.data.slides import DrawnSlides, SplitSlides
 from pcam_agreement.data.sources import synthetic
 from pcam_agreement.inference.batch import Batch
-from pcam_agreement.networks.classifier import Classifier, build_classifier, to_float
+from pcam_agreement.networks.classifier import Classifier, blank_classifier, build_classifier, to_float
 from pcam_agreement.pipeline.params import Params, check_params
 from repository import Repository, write_images
 
@@ -33,14 +35,17 @@ ROOT = Path(__file__).parents[1]
 ARCHITECTURES = (
     *("resnet34", "resnet50", "densenet121", "vit_b_16", "alexnet", "vgg11", "efficientnet_b1", "inception_v3"),
 )
+LARGE = ("alexnet", "vgg11", "vit_b_16")  # those that take seconds to be given random weights
+DRAWN = tempfile.TemporaryDirectory()
 METHODS = plugins.available(plugins.METHODS)
 OF_TRANSFORMERS = ("attention_rollout", "generic_attention")
 CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam")
 # Files of tests that take longest, to be begun first where files run side by side. The first one makes the pipeline
-# that the last ones copy: until then, there are others.
+# that others copy: until then, there is other work.
 LONGEST = (
-    *("pipeline/test_pipeline_faults.py", "data/sources/test_planted.py", "training/test_fit.py"),
-    *("pipeline/test_pipeline_reruns.py", "pipeline/test_pipeline.py"),
+    *("pipeline/test_pipeline_faults.py", "data/sources/test_planted.py", "attribution/methods/test_all_methods.py"),
+    *("pipeline/test_pipeline_reruns.py", "pipeline/test_pipeline.py", "training/test_fit.py"),
+    *("training/test_features.py", "data/sources/test_synthetic.py"),
 )
 
 
@@ -143,8 +148,23 @@ def recipe(settings: Params, name: str) -> dict:
 def ready(architecture: str, seed: int = 0, input_size: str = "native") -> Classifier:
     """An untrained classifier in eval mode with frozen parameters, as `load_classifier` gives it."""
     torch.manual_seed(seed)
-    network = build_classifier(architecture, "none", input_size).eval().requires_grad_(False)
+    if architecture in LARGE and seed == 0 and input_size == "native":
+        network = blank_classifier(architecture, input_size)
+        state = torch.load(drawn(architecture), mmap=True)  # what a test changes is its own
+        network.backbone.load_state_dict(state, assign=True)
+        torch.manual_seed(seed)  # whether they were drawn just now or long ago
+    else:
+        network = build_classifier(architecture, "none", input_size)
+    network = network.eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last)  # nearly twice as fast
+
+
+@functools.cache
+def drawn(architecture: str) -> str:
+    """A file of random weights, which this process draws once."""
+    path = f"{DRAWN.name}/{architecture}.pt"
+    torch.save(build_classifier(architecture, "none", "native").backbone.state_dict(), path)
+    return path
 
 
 def explainable(method: str, otherwise: str) -> str:
