@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,11 +25,13 @@ from pcam_agreement.inference.batch import Batch
 
 # By the name of the function: the module that stands for a call of it, of its arguments but the first.
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
-    "relu": lambda *_, **__: nn.ReLU(),
-    "relu_": lambda *_, **__: nn.ReLU(),
+    "relu": nn.ReLU,  # in place where the network's is: Captum gives it a copy
+    "relu_": lambda: nn.ReLU(inplace=True),
     "sigmoid": nn.Sigmoid,
     "max_pool2d": nn.MaxPool2d,
 }
+# What a pass calls, of each network and kind of score: its activations, and the first function without a rule.
+LISTED: WeakKeyDictionary[nn.Module, dict[str, tuple[nn.ModuleList, str | None]]] = WeakKeyDictionary()
 OTHERS = "saliency, integrated_gradients, gradient_shap, feature_ablation or shapley_value_sampling"  # for any network
 
 
@@ -170,22 +173,25 @@ def _class(method: str) -> Any:
 
 
 class _Hooked(nn.Module):
-    """A score for Captum's hooks: every ReLU, sigmoid and max-pooling of a pass is a module of its own, none in place.
+    """A score for Captum's hooks: every ReLU, sigmoid and max-pooling of a pass is a module of its own.
 
-    The hooks need that. A network may call a function in place of a module, or one module several times, or write into
-    its input. `activations` are the modules of a pass, in order; `without_rule` names the first function, if any, that
-    is neither one of these nor affine; `scores` are those of the last pass.
+    The hooks need that. A network may call a function in place of a module, or one module several times. `activations`
+    are the modules of a pass, in order; `without_rule` names the first function, if any, that is neither one of these
+    nor affine; `scores` are those of the last pass.
     """
 
     def __init__(self, score: Score, patch: Tensor) -> None:
         super().__init__()
         self.scores = torch.empty(0)
         self.score = score  # no module: its network's own modules are not hooked
-        row = torch.zeros(1, dtype=torch.int64, device=patch.device)
-        patch = patch.clone().requires_grad_()  # what is a product of two that depend on it shows by their gradients
-        with torch.enable_grad(), _Listing() as listing:
-            score(patch, row)
-        self.activations, self.without_rule = nn.ModuleList(listing.activations), listing.without_rule
+        listed = LISTED.setdefault(score.network, {})
+        if score.output not in listed:  # a pass of a single patch takes a third of the time of one of eight
+            row = torch.zeros(1, dtype=torch.int64, device=patch.device)
+            patch = patch.clone().requires_grad_()  # a product of two that depend on it shows by their gradients
+            with torch.enable_grad(), _Listing() as listing:
+                score(patch, row)
+            listed[score.output] = nn.ModuleList(listing.activations), listing.without_rule
+        self.activations, self.without_rule = listed[score.output]
         self.eval()
 
     def forward(self, inputs: Tensor, rows: Tensor) -> Tensor:
