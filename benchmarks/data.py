@@ -35,6 +35,7 @@ from pcam_agreement.data.slides import DrawnSlides, SplitSlides
 from pcam_agreement.data.sources import synthetic
 from pcam_agreement.networks.classifier import build_classifier, to_float
 from pcam_agreement.networks.device import choose_device
+from pcam_agreement.networks.recipes import Network
 from pcam_agreement.pipeline.params import check_params
 from pcam_agreement.training.batches import Data, Source
 from pcam_agreement.training.fit import PRECISION, Learner
@@ -151,7 +152,8 @@ def step_over_resident(name: str, split: Split, batch_size: int, steps: int, rep
     settings = settings.model_copy(update={"schedule": "constant", "batch_size": batch_size})
     whole = (split.patches, split.labels, np.arange(len(split.labels)))
     torch.manual_seed(0)
-    learner = Learner(name, build_classifier(settings.architecture, "none", settings.input), settings)
+    network = Network(name, "1", settings.architecture)
+    learner = Learner(network, build_classifier(settings.architecture, "none", settings.input), settings)
     first = to_float(torch.from_numpy(split.patches[:batch_size].copy()).to(device))
     labels = torch.from_numpy(split.labels[:batch_size].copy()).float().to(device)
     pairs = []
