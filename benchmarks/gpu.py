@@ -4,8 +4,8 @@ python benchmarks/gpu.py [--network resnet34]       # at most ten minutes on a G
 python benchmarks/gpu.py --quick                    # minutes on a CPU, the smallest network: that the script works
 
 Networks are those of data/ or, where there are none, untrained on synthetic patches (said on stderr). Correctness in 32
-bits; rates of passes in channels-last bf16 (on a CPU in 32 bits), ours over those of the bare backbone, compiled, and as
-a share of the peak, which is that of a product of matrices here; what methods cost beyond passes (`explain.py`); a
+bits; rates of passes in channels-last bf16 (on a CPU in 32 bits), ours over those of the bare backbone, compiled, and
+as a share of the peak, which is that of a product of matrices here; what methods cost beyond passes (`explain.py`); a
 training step over one on resident tensors (`data.py`); superpixels and regression beside LIME's passes; the hours of
 seven networks by three methods on the whole test split, with the settings of profiles/full.yaml (`grid.py`).
 """
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+import data
 import grid
 import numpy as np
 import subject
@@ -26,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import data
 from pcam_agreement.attribution.common.gradient import gradient
 from pcam_agreement.attribution.common.score import make_score
 from pcam_agreement.attribution.common.superpixels import superpixels_of_all

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import subject
 import torch
+from data import trained
 from lightning import seed_everything
 from safetensors.torch import save_file
 from torch import nn
 
-from data import trained
 from pcam_agreement.core.settings import read_params
 from pcam_agreement.data.pcam import read_split
 from pcam_agreement.data.slides import DrawnSlides, SplitSlides
