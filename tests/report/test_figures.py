@@ -10,12 +10,19 @@ from matplotlib.text import Text
 
 from pcam_agreement.networks.recipes import Network
 from pcam_agreement.report import gaps
-from pcam_agreement.report.figures import catalogue, pairs, panels, patches, shares, trends
+from pcam_agreement.report.figures import catalogue, pairs, panels, patches, recipes, shares, trends
 from pcam_agreement.report.shares import Of
+from pcam_agreement.report.tables import BASELINES
 from report_runs import run  # noqa: F401  fixture
 
 TITLES = {"saliency": "Saliency", "lime": "LIME"}
 NAMES = ("shares", "reliability", "recipes", "agreement", "curve", "strata", "faithfulness", "localisation", "gaps")
+
+
+def of_recipes(count: int) -> list[Network]:
+    """Three trainings of each recipe and an untrained network."""
+    names = [f"a_longer_name_{recipe}" for recipe in range(count)]
+    return [Network(name, training, "") for name in names for training in ("1", "2", "3", "untrained")]
 
 
 def words(figure) -> list[str]:
@@ -48,11 +55,40 @@ def test_titles_legends_and_names_lie_inside_the_picture(run, tmp_path):  # noqa
 
 
 @pytest.mark.slow
-def test_the_matrix_holds_any_number_of_networks(tmp_path):
-    networks = [Network(f"a_longer_name_{row // 4}", str(row % 4), "") for row in range(32)]
+@pytest.mark.parametrize("count", [32, 80])
+def test_the_matrix_holds_any_number_of_networks(count, tmp_path):
+    networks = of_recipes(count // 4)
     rows = [(a.name, b.name, 0.5) for place, a in enumerate(networks) for b in networks[place + 1 :]]
     table = pd.DataFrame(rows, columns=["network_a", "network_b", "correlation"]).assign(method="lime")
-    assert inside(pairs.correlations(table, networks, {"lime": "LIME"}, "recipe"), tmp_path / "matrix.png")
+    figure = pairs.correlations(table, networks, {"lime": "LIME"}, "recipe")
+    assert inside(figure, tmp_path / "matrix.png")
+    assert ("a_longer_name_3-2" in words(figure)) == (count == 32)
+
+
+@pytest.mark.parametrize("count", [8, 20])
+def test_of_many_recipes_a_pair_has_a_colour_and_its_number_is_in_the_table(count, tmp_path):
+    names = [f"a_longer_name_{recipe}" for recipe in range(count)]
+    rows = [(a, b, 0.5, 0.25, 0.75) for place, a in enumerate(names) for b in names[place + 1 :]]
+    table = pd.DataFrame(rows, columns=["recipe_a", "recipe_b", "value", "low", "high"]).assign(method="lime")
+    figure = recipes.agreement(table, names, {"lime": "LIME"}, "recipe")
+    assert inside(figure, tmp_path / "recipes.png")
+    assert ("0.50" in words(figure)) == (count == 8)
+
+
+def test_of_many_networks_a_bar_is_a_recipe_and_a_line_its_trainings(tmp_path):
+    networks = of_recipes(20)
+    rows = [(network.name, network.recipe, network.training, 0.1 * (row % 4)) for row, network in enumerate(networks)]
+    rows += [(name, "", "", 0.11) for name in BASELINES]
+    table = pd.DataFrame(rows, columns=["network", "recipe", "training", "rank_accuracy"])
+    figure = patches.localisation_bars(table.assign(method="lime", region="centre"), {"lime": "LIME"})
+    assert inside(figure, tmp_path / "localisation.png")
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert widths == pytest.approx([0.1, 0.3] * 20)  # trainings 0, 0.1 and 0.2, and the untrained one
+    (lines,) = [lines for lines in figure.axes[0].collections]
+    assert [line[:, 0].tolist() for line in lines.get_segments()[:2]] == [
+        [0.0, pytest.approx(0.2)],
+        [pytest.approx(0.3)] * 2,
+    ]
 
 
 def test_a_share_below_0_is_printed_and_has_no_width():

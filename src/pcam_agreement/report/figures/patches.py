@@ -30,7 +30,7 @@ def localisation_bars(where: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     many = where["network"].nunique() - len(BASELINES) > NAMED
     if many:
         of_recipe = where["recipe"] + np.where(where["untrained"], " untrained", "")
-        where["bar"] = of_recipe.where(where["recipe"].notna(), where["network"])
+        where["bar"] = of_recipe.where(~where["network"].isin(BASELINES), where["network"])
     names = [name for name in where["bar"].unique() if name not in BASELINES]
     columns = len(methods)
     size = (max(columns * 2.9 + 2.0, WIDTH), len(regions) * (0.3 * len(names) + 0.9) + 1.3)
