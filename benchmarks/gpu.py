@@ -225,7 +225,7 @@ def hours(names: tuple[str, ...], settings: Params, patches: Tensor) -> Iterator
             yield f"{name}, {method}: heatmaps a second", f"{rate:,.1f}", ""
     yield "superpixels of a patch over its LIME, once for all networks", f"{drawn / of_lime:.2f}", "1"
     yield "LIME with a network that costs nothing, over LIME", f"{regression / of_lime:.2f}", "0.05"
-    many = f"{len(names)} networks x {len(METHODS)} methods x {TEST_SPLIT:,} patches"
+    many = f"{len(names)} network{'s' if len(names) > 1 else ''} x {len(METHODS)} methods x {TEST_SPLIT:,} patches"
     yield f"hours of {many}", f"{total * TEST_SPLIT / 3600:.2f}", "1" if names == PAPER else ""
 
 
