@@ -1,4 +1,4 @@
-"""What a run needs, stated beforehand: closed forms of hours, one sentence where it is too much, every profile."""
+"""What a run needs, stated beforehand: closed forms of hours, one sentence where it is too much, profiles."""
 
 from argparse import Namespace
 
@@ -110,10 +110,10 @@ def test_a_network_that_cannot_be_had_is_named_and_another_of_its_name_is_built(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_profile_can_be_estimated(path, capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["planted", "real"])  # those of large networks take gigabytes
+def test_a_profile_can_be_estimated_without_its_data_and_weights(name, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    flags = profile.flags(YAML(typ="safe", pure=True).load(path))
+    flags = profile.flags(YAML(typ="safe", pure=True).load(ROOT / "profiles" / f"{name}.yaml"))
     text = printed(capsys, *flags, workers=1)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("together") == 2
