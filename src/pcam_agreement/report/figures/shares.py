@@ -60,7 +60,7 @@ def bars(shares: pd.DataFrame, titles: Mapping[str, str], recipe: str) -> Figure
             right.text(column, row + 0.22, interval, ha="center", va="center", fontsize=8, color="#505050")
     left.set_ylim(len(methods) - 0.45, -0.55)
     left.set_yticks(range(len(methods)), [titles[method] for method in methods])
-    left.set_xlim(0, max(1.0, left.get_xlim()[1]))
+    left.set_xlim(min(0.0, left.get_xlim()[0]), max(1.0, left.get_xlim()[1]))  # an interval can begin below 0
     left.set_xticks(np.arange(0, 1.01, 0.25), [f"{share:.0%}" for share in np.arange(0, 1.01, 0.25)])
     left.spines[["top", "right"]].set_visible(False)
     right.set_xlim(-0.5, len(columns) - 0.5)
