@@ -104,6 +104,18 @@ def test_a_share_below_0_is_printed_and_has_no_width():
     assert sorted(round(bar.get_width(), 6) for bar in figure.axes[0].patches) == [0, 0.35, 0.71]
 
 
+def test_an_interval_that_begins_below_0_is_drawn_beside_the_names_of_methods():
+    values = {"common": 0.01, "input": np.nan, "learned": np.nan, "recipe": 0.05, "training": 0.94, "noise": np.nan}
+    table = pd.DataFrame(
+        [
+            {"method": "lime", "share": name, "value": value, "low": value - 0.1, "high": value + 0.1, "reason": ""}
+            for name, value in values.items()
+        ]
+    )
+    axis = shares.bars(table, TITLES, "architecture").axes[0]
+    assert axis.get_xlim()[0] <= min(line.get_xdata()[0] for line in axis.lines) == pytest.approx(-0.09)
+
+
 def test_gaps_are_drawn_with_their_test():
     letters = "abcde"
     table = pd.DataFrame(

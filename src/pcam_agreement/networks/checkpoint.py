@@ -75,8 +75,8 @@ def read_checkpoint(path: Path) -> Classifier:
 def backbone_sha256(classifier: Classifier) -> str:
     """The SHA-256 over the tensors of a classifier but for its head: those of the file that they came from.
 
-    In the network some are resampled for the size of the patch, with another processor's rounding. Of the weights that
-    timm and torchvision publish, whose files those libraries read, position embeddings are left out for that reason.
+    In the network some are resampled for the size of the patch, with another processor's rounding. Of published
+    weights, which timm and torchvision read themselves, position embeddings are left out for that reason.
     """
     if classifier.source_sha256:
         return classifier.source_sha256

@@ -16,9 +16,9 @@ from pcam_agreement.core.patch import PATCH
 from pcam_agreement.inference.load import PRECISION, fold_batch_norms
 from pcam_agreement.networks.classifier import Classifier, build_classifier
 from pcam_agreement.training.augmentation import augment, random_numbers
+from pcam_agreement.training.features import AUTOCAST
 from pcam_agreement.training.settings import Recipe
 
-AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 CHEAPEST = 2  # patches, the smallest batch that a batch norm can be trained on
 
 
