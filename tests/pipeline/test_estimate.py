@@ -89,6 +89,13 @@ def test_it_fits_80_columns_and_settings_are_those_of_an_experiment(capsys, tmp_
         printed(capsys, "explain.patches=many")
 
 
+def test_a_long_folder_leaves_its_end_within_80_columns(tmp_path):
+    for letters in range(90):
+        line = estimate._place("cache", 1.2e15, "1,234.5 GB are free at", tmp_path / ("a" * letters) / "end")
+        assert len(line) <= 80
+        assert line.endswith("a/end" if letters else "/end")
+
+
 def test_too_little_disk_or_memory_is_one_sentence(capsys):
     recipe = ("recipes=[test_resnet]", "methods=[saliency]")
     disk = " ".join(printed(capsys, *recipe, "data.synthetic.slides.train=1000000000").split())

@@ -140,7 +140,7 @@ def print_disk(raw: dict[str, Any], rates: Mapping[str, Any], workers: int) -> l
         print(f"{kind:24}{_size(size):>12}  {detail}")
     data = sum(size for kind, (size, _) in needed.items() if kind != volume.WORK)
     work, cache, once = needed[volume.WORK][0], volume.cache_folder(), volume.linked()
-    print(f"{'cache':24}{_size(0 if once else data):>12}  {'links' if once else 'copies'}, in {_short(cache)}")
+    print(_place("cache", 0 if once else data, f"{'links' if once else 'copies'}, in", cache))
     notes: list[str] = []
     disks: dict[int, list[Any]] = {}
     for folder, size in ((Path(), data), (resume.place(), work), (cache, 0 if once else data)):
@@ -148,7 +148,7 @@ def print_disk(raw: dict[str, Any], rates: Mapping[str, Any], workers: int) -> l
         disks.setdefault(folder.stat().st_dev, [folder, 0])[1] += size
     for folder, size in disks.values():
         free = shutil.disk_usage(folder).free
-        print(f"{'together':24}{_size(size):>12}  {_size(free)} are free at {_short(folder)}")
+        print(_place("together", size, f"{_size(free)} are free at", folder))
         if size > free:
             notes.append(
                 f"DISK: the run needs about {_size(size)} at {folder.resolve()} and {_size(free)} are free; take "
@@ -235,9 +235,11 @@ def _span(least: float, most: float) -> str:
     return f"{last} {name}" if first == last else f"{first} to {last} {name}"
 
 
-def _short(path: Path) -> str:
-    text = str(path.resolve())
-    return text if len(text) < 36 else "…" + text[-35:]
+def _place(kind: str, size: float, detail: str, folder: Path) -> str:
+    """A line of the disk's table that ends in a folder, of which the first letters go where 80 columns are too few."""
+    line, path = f"{kind:24}{_size(size):>12}  {detail} ", str(folder.resolve())
+    room = 80 - len(line)
+    return line + (path if len(path) <= room else "…" + path[-room + 1 :])
 
 
 if __name__ == "__main__":
