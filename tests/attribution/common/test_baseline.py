@@ -21,7 +21,12 @@ def test_a_blurred_patch_is_torchvisions(patches):
     blurred = baseline(patches, "blurred")
     torch.testing.assert_close(blurred, gaussian_blur(patches, [49, 49], [8.0, 8.0]))
     assert blurred.dtype == torch.float32
-    assert baseline(patches.bfloat16(), "blurred").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_blurred_patch_in_16_bits_is_that_of_32_bits_rounded(layout, patches):
+    rounded = patches.bfloat16().to(memory_format=layout)
+    torch.testing.assert_close(baseline(rounded, "blurred"), baseline(rounded.float(), "blurred").bfloat16())
 
 
 def test_an_unknown_baseline_is_refused(patches):
