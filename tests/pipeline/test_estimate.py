@@ -34,7 +34,7 @@ def small(raw):
 
 
 def test_hours_are_passes_over_rates(small):
-    spans = estimate.spans(small, {"test_resnet": SLOW}, 1, 0.01)
+    spans = estimate.spans(small, {"test_resnet": SLOW}, 1)
     epoch, evaluated = 5 / 0.5 + 4 / 2, (4 + 6) / 2
     assert spans["train"][:2] == (3 * epoch + evaluated + evaluated + 4 / 2,) * 2  # and the untrained one's validation
     assert spans["explain saliency"][:2] == (2 * 5 * (1 / 2 + 1),) * 2
@@ -42,13 +42,13 @@ def test_hours_are_passes_over_rates(small):
     assert spans["faithfulness"][:2] == (2 * 2 * 4 * (2 + 7 * 2) / 2,) * 2
     assert "features" not in spans
     small["train"]["patience"] = 1
-    least, most, _ = estimate.spans(small, {"test_resnet": SLOW}, 1, 0.01)["train"]
+    least, most, _ = estimate.spans(small, {"test_resnet": SLOW}, 1)["train"]
     assert most - least == epoch  # two epochs at least: the second is no better
 
 
 def test_stages_side_by_side_take_as_long_as_the_longest(small):
     rates = {"test_resnet": SLOW}
-    one, two, many = (estimate.spans(small, rates, workers, 0.01) for workers in (1, 2, 100))
+    one, two, many = (estimate.spans(small, rates, workers) for workers in (1, 2, 100))
     assert two["explain saliency"][1] == one["explain saliency"][1] / 2
     assert many["explain saliency"][1] == one["explain saliency"][1] / 2  # there are two stages
     assert many["train"][1] == 3 * 12 + 5
@@ -56,7 +56,7 @@ def test_stages_side_by_side_take_as_long_as_the_longest(small):
 
 def test_features_are_computed_once_and_their_heads_are_nearly_free(small):
     small["train"].update(freeze=True, weights="default", flips=False, quarter_turns=False, stain_jitter=0.0)
-    spans = estimate.spans(small, {"test_resnet": SLOW}, 1, 0.01)
+    spans = estimate.spans(small, {"test_resnet": SLOW}, 1)
     assert spans["features"][1] == (10 + 4 + 6) / 2
     assert spans["train"][1] == (4 + 6) / 2 + 4 / 2  # the untrained network's
 

@@ -81,3 +81,18 @@ def test_patches_of_other_sources_are_counted(raw, tmp_path):
         (tmp_path / f"images/tumour/{number}.png").touch()
     raw["data"]["folder"]["path"] = str(tmp_path / "images")
     assert volume.patches(raw) == {"train": 6, "valid": 2, "test": 2}
+
+
+def test_seconds_of_more_sets_are_those_of_sets_and_of_pairs():
+    a_set, a_pair = np.array([3.0, 5.0]), np.array([0.5, 0.0])
+
+    def taken(m):
+        return m * a_set + m * (m - 1) / 2 * a_pair
+
+    for m in (1, 2, volume.SETS, 80):
+        np.testing.assert_allclose(volume.of_more(m, taken(2), taken(volume.SETS)), taken(m))
+
+
+def test_comparisons_of_a_thousand_patches_by_a_hundred_networks_take_longer_than_those_of_one(raw):
+    raw["methods"] = ["saliency"]
+    assert 0 < volume.compare_seconds(raw, 1, 100) < volume.compare_seconds(raw, 100, 1000)

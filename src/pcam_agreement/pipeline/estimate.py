@@ -79,7 +79,7 @@ def main(args: Namespace) -> None:
                 )
     print(f"on the {device.type.upper()}, stages at once: {workers}, threads of each: {threads}\n")
     notes += print_disk(raw, rates, workers)
-    print_hours(raw, rates, workers, args.seconds)
+    print_hours(raw, rates, workers)
     print()
     for note in [NOT_COUNTED, *dict.fromkeys(notes)]:
         print(textwrap.fill(note, 80))
@@ -150,26 +150,25 @@ def print_disk(raw: dict[str, Any], rates: Mapping[str, Any], workers: int) -> l
         free = shutil.disk_usage(folder).free
         print(_place("together", size, f"{_size(free)} are free at", folder))
         if size > free:
+            smaller = "" if section(raw, "explain", Explanation).storage == "uint8" else "explain.storage=uint8 or "
             notes.append(
                 f"DISK: the run needs about {_size(size)} at {folder.resolve()} and {_size(free)} are free; take "
-                "explain.storage=uint8 or fewer explain.patches, or another disk."
+                f"{smaller}fewer explain.patches, or another disk."
             )
     print()
     return notes
 
 
-def print_hours(raw: dict[str, Any], rates: Mapping[str, Any], workers: int, seconds: float) -> None:
+def print_hours(raw: dict[str, Any], rates: Mapping[str, Any], workers: int) -> None:
     """Print the time of each kind of stage, the least and the most where they differ."""
     total = [0.0, 0.0]
-    for kind, (least, most, detail) in spans(raw, rates, workers, seconds).items():
+    for kind, (least, most, detail) in spans(raw, rates, workers).items():
         total = [total[0] + least, total[1] + most]
         print(f"{kind:28}{_span(least, most):>20}  {detail}")
     print(f"{'together':28}{_span(*total):>20}")
 
 
-def spans(
-    raw: dict[str, Any], rates: Mapping[str, Any], workers: int, seconds: float
-) -> dict[str, tuple[float, float, str]]:
+def spans(raw: dict[str, Any], rates: Mapping[str, Any], workers: int) -> dict[str, tuple[float, float, str]]:
     """Seconds of each kind of stage, at least and at most, so many side by side; and what is counted."""
     explanation, faithful = section(raw, "explain", Explanation), section(raw, "faithfulness", Faithfulness)
     counts, of_recipes, run = volume.patches(raw), chosen(raw), networks(raw)
@@ -211,7 +210,7 @@ def spans(
     if of_superpixels:
         spent = volume.superpixel_seconds(of_superpixels, explained)
         result["superpixels"] = (spent, spent, "once, on all cores")
-    pairs = volume.compare_seconds(raw, len(run), explained, seconds)
+    pairs = volume.compare_seconds(raw, len(run), explained)
     result["compare"] = (pairs, pairs, "on all cores")
     return result  # type: ignore[return-value]
 

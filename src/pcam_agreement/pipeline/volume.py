@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pcam_agreement.agreement.compare import compare
+from pcam_agreement.agreement.compare import BLOCK, compare
 from pcam_agreement.agreement.sets import overlaps_of_sets, views
 from pcam_agreement.agreement.settings import Agreement
 from pcam_agreement.atlas.settings import Atlas
@@ -22,7 +22,7 @@ from pcam_agreement.core.patch import PATCH
 from pcam_agreement.core.settings import section
 from pcam_agreement.data.pcam import SPLITS
 from pcam_agreement.data.sources import pcam
-from pcam_agreement.heatmaps.file import merge_chunks, open_heatmaps, write_chunk
+from pcam_agreement.heatmaps.file import Heatmaps, merge_chunks, open_heatmaps, write_chunk
 from pcam_agreement.heatmaps.levels import LEVELS
 from pcam_agreement.networks.recipes import networks
 from pcam_agreement.training.settings import Recipe
@@ -31,7 +31,7 @@ WORK = "unfinished work"
 PIXELS = PATCH**2
 KAGGLE = 220_025  # all patches of Kaggle's
 GROUPS, ATLAS = 100, 5_000  # of slides at most, of each label; bytes of a heatmap in the atlas
-FEW = 12  # patches of made-up heatmaps
+FEW, SETS = 12, 8  # patches of made-up heatmaps, and sets of them
 
 
 def patches(raw: Mapping[str, Any]) -> dict[str, int]:
@@ -136,29 +136,42 @@ def superpixel_seconds(chosen: Sequence[Superpixels], n: int) -> float:
     return spent
 
 
-def compare_seconds(raw: Mapping[str, Any], networks: int, n: int, seconds: float) -> float:
-    """Seconds of all comparisons of n patches, from those of a few heatmaps of noise; between methods, by pair."""
+def compare_seconds(raw: Mapping[str, Any], networks: int, n: int) -> float:
+    """Seconds of all comparisons of n patches, on all cores, from those of a few heatmaps of noise."""
     settings, methods = section(raw, "agreement", Agreement), section(raw, "methods", list[str])
-    m = min(networks, max(2, int(4 * seconds)))
+    labels, slides = np.arange(FEW) % 2, np.arange(FEW)
     with tempfile.TemporaryDirectory() as name:
-        sets = {}
-        for number in range(m):
-            path, zeros = Path(name, f"{number}.h5"), np.zeros(FEW, bool)
-            maps = np.random.default_rng(number).exponential(size=(FEW, PATCH, PATCH)).astype(np.float16)
-            write_chunk(path.with_suffix(".npz"), {"index": np.arange(FEW), "heatmaps": maps, "constant": zeros})
-            merge_chunks([path.with_suffix(".npz")], path, FEW, {}, {})
-            sets[str(number)] = open_heatmaps(path)
-        labels, slides = np.arange(FEW) % 2, np.arange(FEW)
-        compare(dict(list(sets.items())[:2]), labels, slides, settings)  # what is done once only
-        start = time.perf_counter()
-        compare(sets, labels, slides, settings)
-        pairs = (time.perf_counter() - start) / FEW
-        start = time.perf_counter()
-        overlaps_of_sets(list(sets.values()), labels, slides, views(settings))
-        masks = (time.perf_counter() - start) / FEW
-    of_pair = pairs / (m * (m - 1) / 2)
-    between = networks * len(methods) * (len(methods) - 1) / 2 * of_pair
-    return n * (len(methods) * (networks * (networks - 1) / 2 * of_pair + networks / m * masks) + between)
+        sets = {str(number): _noise(Path(name, f"{number}.h5"), number) for number in range(SETS)}
+        two = dict(list(sets.items())[:2])
+        compare(two, labels, slides, settings)  # what is done once only
+
+        def spent(chosen: Mapping[str, Heatmaps]) -> np.ndarray:
+            """Seconds a patch, on one core: of compare, and of overlaps."""
+            start = time.perf_counter()
+            compare(chosen, labels, slides, settings)
+            half = time.perf_counter()
+            overlaps_of_sets(list(chosen.values()), labels, slides, views(settings))
+            return np.array([half - start, time.perf_counter() - half]) / FEW
+
+        of_two, of_sets = spent(two), spent(sets)
+    within, between = (of_more(m, of_two, of_sets) for m in (networks, len(methods)))
+    cores = min(os.cpu_count() or 1, -(-n // BLOCK))  # a block is one thread's
+    return float(n / cores * (len(methods) * within.sum() + networks * between[0]))
+
+
+def of_more(m: int, of_two: np.ndarray, of_sets: np.ndarray) -> np.ndarray:
+    """What m sets take, from what two and what SETS take: so much a set and so much a pair of sets."""
+    of_pair = np.maximum(2 * of_sets - SETS * of_two, 0) / (SETS * (SETS - 2))
+    return m * (of_two - of_pair) / 2 + m * (m - 1) / 2 * of_pair
+
+
+def _noise(path: Path, seed: int) -> Heatmaps:
+    """A heatmap file of a few patches."""
+    maps = np.random.default_rng(seed).exponential(size=(FEW, PATCH, PATCH)).astype(np.float16)
+    chunk = path.with_suffix(".npz")
+    write_chunk(chunk, {"index": np.arange(FEW), "heatmaps": maps, "constant": np.zeros(FEW, bool)})
+    merge_chunks([chunk], path, FEW, {}, {})
+    return open_heatmaps(path)
 
 
 def cache_folder() -> Path:
