@@ -27,7 +27,8 @@ from pcam_agreement.pipeline.given import of_stage
 from pcam_agreement.pipeline.lock import Lock
 
 UP_TO_DATE, DONE, RESTORED, FAILED, NOT_RUN = "up to date", "done", "from the run-cache", "failed", "not run"
-CPU_ONLY = ("check", "fetch", "compare", "compare_methods", "report", "atlas")  # stages that wait for no GPU
+WITHOUT_TORCH = ("fetch", "compare", "compare_methods", "report", "atlas")
+CPU_ONLY = ("check", *WITHOUT_TORCH)  # stages that wait for no GPU
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -147,8 +148,10 @@ class Pipeline:
         from dvc.stage.cache import RunCacheNotFoundError
 
         states = {self.ended.get(need) for need in self.needs[stage]}
-        gpu, environment = None, self.environment
-        if self.gpus and stage.addressing.partition("@")[0] not in CPU_ONLY:
+        gpu, environment, forks, kind = None, self.environment, self.forks, stage.addressing.partition("@")[0]
+        if forks and not forks.started and kind in WITHOUT_TORCH:
+            forks = None  # where nothing else runs, to import torch would take longest
+        if self.gpus and kind not in CPU_ONLY:
             free = [name for name in self.gpus if name not in {used for _, used, _ in self.running.values()}]
             if not free:
                 return
@@ -173,7 +176,7 @@ class Pipeline:
             except RunCacheNotFoundError:
                 stage.save_deps()
                 log = self.logs / f"{stage.addressing}.log"
-                future = executor.submit(commands.run, *commands.command(stage, environment), log, self.forks)
+                future = executor.submit(commands.run, *commands.command(stage, environment), log, forks)
                 self.running[future] = stage, gpu, time.monotonic()
                 self.tell(f"{stage.addressing}: runs")
             else:
