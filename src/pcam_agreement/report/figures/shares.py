@@ -13,7 +13,7 @@ from pcam_agreement.report.figures.panels import WIDTH, add_legend, add_title, p
 
 # From what all share to what no two networks share: dark to light, told apart in grey print as well.
 STYLES: dict[str, dict[str, Any]] = {
-    "common": {"color": "#00467f"},
+    "common": {"color": "#4f7fae"},
     "input": {"facecolor": "#7fa3c4", "edgecolor": "#00467f", "hatch": "////", "lw": 0},
     "learned": {"color": "#00467f"},
     "recipe": {"color": "#c98a00"},
@@ -79,7 +79,8 @@ def bars(shares: pd.DataFrame, titles: Mapping[str, str], recipe: str) -> Figure
     drawn = [name for name in STYLES if name in columns or (name == "learned" and split)]
     if split and shares.query("share == 'input'")["value"].notna().all():
         drawn.remove("common")
-    add_legend(figure, [Patch(label=words(recipe)[name].replace("\n", " "), **STYLES[name]) for name in drawn])
+    labels = words(recipe) | ({"common": "common, learned or not"} if split else {})
+    add_legend(figure, [Patch(label=labels[name].replace("\n", " "), **STYLES[name]) for name in drawn])
     add_title(
         figure,
         f"Of what depends on the patch in where a network looks, how much is common to all {recipe}s?",
