@@ -259,7 +259,7 @@ def test_estimates_and_their_intervals_are_those_of_slides_and_trainings_left_ou
     excess = 3 * 2 * of_a_pair / (3 * total.mean()) ** 2 / (2 * 3 * 3)  # of three recipes, each in two pairs
     of_trainings = max(sum(over_trainings) - excess, sum(over_trainings) / 4)
     stated = over_slides + of_trainings
-    degrees = stated**2 / (over_slides**2 / 7 + of_trainings**2 / 3)
+    degrees = stated**2 / (over_slides**2 / 3.5 + of_trainings**2 / 3)
     share = result.shares["common"]
     assert share.value == pytest.approx(between.mean() / total.mean(), rel=1e-5)
     assert share.standard_error == pytest.approx(stated**0.5, rel=1e-3)

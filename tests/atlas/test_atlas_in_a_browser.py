@@ -19,6 +19,7 @@ from pcam_agreement.core.files import read_arrays, read_json, write_json, write_
 from pcam_agreement.data.pcam import read_split
 from pcam_agreement.heatmaps.file import open_heatmaps
 from pcam_agreement.heatmaps.masks import overlap, top_mask
+from pcam_agreement.report.figures.shares import words
 from report_runs import small
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -121,6 +122,17 @@ def test_the_answer_begins_with_the_shares_of_the_headline_as_bars_with_their_in
     assert bars.count() == len(METHODS)
     first = tab.locator("#written-0 > *").first
     assert first.get_attribute("id") == "shares-0"
+    looks = bars.first.evaluate(
+        """(bar, names) => names.map((name) => {
+      const share = bar.appendChild(document.createElement("div"));
+      share.className = `share ${name}`;
+      const look = getComputedStyle(share).background;
+      share.remove();
+      return look;
+    })""",
+        list(words("recipe")),
+    )
+    assert len(set(looks)) == len(looks) == 6
     for place, method in enumerate(METHODS):
         shares = rows[rows["method"] == method].set_index("share")
         for name, row in shares[shares["value"] != ""].iterrows():

@@ -104,6 +104,20 @@ def test_a_share_below_0_is_printed_and_has_no_width():
     assert sorted(round(bar.get_width(), 6) for bar in figure.axes[0].patches) == [0, 0.35, 0.71]
 
 
+def test_every_share_has_a_look_of_its_own_and_a_common_share_that_is_not_divided_too():
+    parts = {"common": 0.3, "input": 0.1, "learned": 0.2, "recipe": 0.2, "training": 0.3, "noise": 0.2}
+    table = pd.DataFrame(
+        [
+            {"method": method, "share": name, "value": value, "low": value, "high": value, "reason": ""}
+            for method, undivided in (("lime", False), ("saliency", True))
+            for name, value in (parts | ({"input": np.nan, "learned": np.nan} if undivided else {})).items()
+        ]
+    )
+    bars = shares.bars(table, TITLES, "architecture").axes[0].patches
+    looks = [(bar.get_facecolor(), bar.get_hatch()) for bar in bars]
+    assert len(looks) == 9 and len(set(looks)) == len(parts)
+
+
 def test_an_interval_that_begins_below_0_is_drawn_beside_the_names_of_methods():
     values = {"common": 0.01, "input": np.nan, "learned": np.nan, "recipe": 0.05, "training": 0.94, "noise": np.nan}
     table = pd.DataFrame(

@@ -125,7 +125,7 @@ class Replicates:
         parts, degrees = {}, []
         if len(self.slides) > 1:
             parts["slides"] = float(_variance(quantity(self.slides)))
-            degrees.append(len(self.slides) - 1.0)
+            degrees.append((len(self.slides) - 1) / 2)  # halved, since what slides add has heavy tails
         if self.covers == "trainings and slides":
             counts, without = np.array(self.counts), np.concatenate(self.trainings)
             replicated = np.nan_to_num(without) @ gradient if linear else quantity(without)
