@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -66,6 +67,19 @@ def test_a_fork_that_is_killed_held_its_log_and_has_the_status_of_the_signal(for
         fork.send_signal(signal.SIGKILL)
         thread.join()
     assert result == [-signal.SIGKILL]
+
+
+def test_the_process_that_imports_has_the_threads_of_its_forks_also_where_it_was_killed(forks, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for _ in range(2):
+        assert forks.fit(STAGE + "explain --help", str(ROOT))
+        assert ends(STAGE + "explain --help", tmp_path / "log", forks)[0] == 0
+        (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
+        assert server.environ()["OMP_NUM_THREADS"] == "1"
+        server.kill()
+        while server.status() != psutil.STATUS_ZOMBIE:  # multiprocessing collects it
+            time.sleep(0.01)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
 def test_only_stages_of_this_code_with_these_threads_are_forked(forks, tmp_path):

@@ -19,6 +19,7 @@ from dvc.lock import make_lock
 from dvc.repo import Repo
 
 from pcam_agreement.pipeline import commands, parallel
+from pcam_agreement.pipeline.forks import Forks
 from pcam_agreement.pipeline.lock import Lock
 from repository import ROOT, Toy
 
@@ -105,14 +106,16 @@ def assert_same(serial: Toy, side: Toy, command: Run) -> None:
     assert max(map(len, printed.splitlines())) <= 80
 
 
-def in_process(toy: Toy, executor: Executor, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> parallel.Pipeline:
+def in_process(
+    toy: Toy, executor: Executor, gpus: list[str], monkeypatch: pytest.MonkeyPatch, forks: Forks | None = None
+) -> parallel.Pipeline:
     """The pipeline of a repository, run on this executor with four workers and these GPUs."""
     monkeypatch.chdir(toy.path)
     logs = toy.path / "data" / "work" / "logs"
     logs.mkdir(parents=True)
     with Repo() as repo:
         pipeline = parallel.Pipeline(repo, Lock(toy.path / "dvc.lock", logs.parent / "dvc.lock"), logs)
-        pipeline.gpus = gpus
+        pipeline.gpus, pipeline.forks = gpus, forks
         pipeline.run(executor, workers=4)
     return pipeline
 
@@ -273,6 +276,7 @@ class Counting(ThreadPoolExecutor):
         super().__init__(4)
         self.lock, self.now, self.most = threading.Lock(), 0, 0
         self.environments: list[dict] = []
+        self.forked: dict[str, bool] = {}  # by stage, whether its command may be a fork
 
     def submit(self, function, lines, folder, environment, log, forks) -> Future:
         def counted() -> int:
@@ -286,6 +290,7 @@ class Counting(ThreadPoolExecutor):
             return status
 
         self.environments.append(environment)
+        self.forked[log.stem] = forks is not None
         return super().submit(counted)
 
 
@@ -309,6 +314,15 @@ def test_each_gpu_has_one_stage_at_a_time(gpus, most, tmp_path, monkeypatch):
     assert executor.most == most
     given = {environment.get("CUDA_VISIBLE_DEVICES") for environment in executor.environments}
     assert given == ({None, *gpus} if len(gpus) > 1 else {None})
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_stage_without_torch_is_forked_only_from_a_process_that_is_there_already(started, tmp_path, monkeypatch):
+    forks = Forks()
+    forks.started = started
+    with Counting() as executor:
+        in_process(Toy(tmp_path / "toy", "a"), executor, [], monkeypatch, forks)
+    assert executor.forked == {"fetch": started, "train@a": True, "report": started}
 
 
 def test_gpus_are_those_that_the_environment_leaves(monkeypatch):

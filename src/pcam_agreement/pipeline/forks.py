@@ -7,7 +7,8 @@ import os
 import re
 import runpy
 import sys
-from multiprocessing import connection, forkserver, get_context
+from multiprocessing import connection, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Lock
 
@@ -38,26 +39,25 @@ class Forks:
         """The exit status of a command that fits; negative where a signal ended it."""
         process = self.context.Process(target=_run, args=(command, folder, variables, log))
         with self.lock:
-            self._start_server()
-            process.start()
+            self._start(process)
         connection.wait([process.sentinel])
         with self.lock:
             process.join()
         assert process.exitcode is not None
         return process.exitcode
 
-    def _start_server(self) -> None:
-        """Start the process that imports, once, in the environment of its forks where that counts."""
-        if self.started:
-            return
+    def _start(self, process: BaseProcess) -> None:
+        """Start a fork and, where it is not there, the process that imports: libraries read its OMP_NUM_THREADS."""
         assert self.threads is not None
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = self.threads
-        self.context.set_forkserver_preload(LIBRARIES)
-        forkserver.ensure_running()
-        del os.environ["OMP_NUM_THREADS"]
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        try:
+            self.context.set_forkserver_preload(LIBRARIES)
+            process.start()
+        finally:
+            del os.environ["OMP_NUM_THREADS"]
+            if before is not None:
+                os.environ["OMP_NUM_THREADS"] = before
         self.started = True
 
 
