@@ -152,12 +152,12 @@ def test_a_file_that_holds_no_features_or_a_part_of_them_is_one_sentence(content
 
 @pytest.fixture(scope="module")
 def kaggle_patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three thousand patches of the shared part of PatchCamelyon in splits: 1,900 and 300 to fit, 800 to test."""
+    """1,600 patches of the shared part of PatchCamelyon in splits: 900 and 200 to fit, 500 to test."""
     folder = tmp_path_factory.mktemp("kaggle")
     with open(SHARED / "pcam-kaggle" / "train_labels.csv") as table:
         rows = sorted((row["id"], int(row["label"])) for row in csv.DictReader(table))
     order = np.random.default_rng(0).permutation(len(rows))
-    for name, start, stop in (("train", 0, 1900), ("valid", 1900, 2200), ("test", 2200, 3000)):
+    for name, start, stop in (("train", 0, 900), ("valid", 900, 1100), ("test", 1100, 1600)):
         chosen = [rows[number] for number in order[start:stop]]
         images = (Image.open(SHARED / "pcam-kaggle" / "train" / f"{name}.webp") for name, _ in chosen)
         labels = np.array([label for _, label in chosen], np.uint8)
@@ -172,8 +172,8 @@ def kaggle_patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("architecture", "weights", "wanted"),
     [
-        ("timm/tf_efficientnet_lite0", "tf_efficientnet_lite0.imagenet.safetensors", 0.90),
-        ("timm/vit_small_patch14_dinov2", "vit_small_patch14_dinov2.fp16.safetensors", 0.88),
+        ("timm/tf_efficientnet_lite0", "tf_efficientnet_lite0.imagenet.safetensors", 0.88),
+        ("timm/vit_small_patch14_dinov2", "vit_small_patch14_dinov2.fp16.safetensors", 0.87),
     ],
 )
 def test_heads_of_frozen_pretrained_networks_tell_tumour_on_real_patches(
