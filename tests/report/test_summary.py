@@ -93,7 +93,7 @@ def test_every_number_of_a_method_is_that_of_a_slow_count(run, method):  # noqa:
         floor = mean(c(untrained[a], untrained[b]) for a, b in between)
         seen = {a: mean(c(i, untrained[b]) for i in own[a] for b in recipes if b != a) for a in recipes}
         assert said["input"] == pytest.approx(mean(seen[a] * seen[b] / floor for a, b in between) / itself, abs=2e-4)
-    assert (said["constant"], said["unconverged"]) == (1, 48)
+    assert (said["constant"], said["unconverged"], said["unconverged_untrained"]) == (1, 48, 12)
 
 
 def slow_pair(sharp, constant, labels, slides, i, j) -> tuple[float, float]:
@@ -120,7 +120,7 @@ def test_the_summary_has_few_keys_and_those_of_the_run(run):  # noqa: F811
     assert summary["auroc_gap"] == {}
     assert summary["data"]["patches_in_two_splits"] == 9
     assert summary["faithfulness"]["lime"]["networks"] == summary["faithfulness"]["lime"]["untrained"] == 3
-    assert len(summary["agreement"]["lime"]) == 30
+    assert len(summary["agreement"]["lime"]) == 31
 
 
 def test_the_tables_for_a_terminal_fit_it_and_have_the_shares_and_the_course_projects_tables(run):  # noqa: F811

@@ -64,7 +64,7 @@ def limits(run: Run, summary: dict, word: str) -> list[str]:
                 f"(p = {gap['p']:.2f})."
             )
     sentences += _faithfulness(run, summary["faithfulness"])
-    sentences += _defects(run, summary["agreement"])
+    sentences += _defects(run, summary["agreement"], patches)
     return sentences
 
 
@@ -89,7 +89,8 @@ def _beside(run: Run) -> list[str]:
     }
     named = ", ".join(f"{title} {overlap:.2f}" for title, overlap in overlaps.items())
     text = (
-        f"Whether the overlap of untrained with trained networks ({named}; a network's with itself: 1) is part of it."
+        f"Whether the overlap of untrained with trained networks ({named}; a network's with itself: 1) is in the "
+        "common share."
     )
     return [text] if named else []
 
@@ -115,13 +116,21 @@ def _shared_weights(run: Run) -> list[str]:
     return [f"What other starting weights would do: trainings of {', '.join(named)} share theirs."]
 
 
-def _defects(run: Run, agreement: Mapping[str, dict]) -> list[str]:
+def _defects(run: Run, agreement: Mapping[str, dict], patches: int) -> list[str]:
     """How many heatmaps are constant, and how many did not converge."""
-    counted = []
-    for kind in ("constant", "unconverged"):
-        counts = [f"{run.titles[method]} {numbers[kind]}" for method, numbers in agreement.items() if numbers[kind]]
-        if counts:
-            counted.append(f"{kind} ({', '.join(counts)})")
+    constant, unconverged = [], []
+    for method, numbers in agreement.items():
+        title, of_untrained = run.titles[method], numbers["unconverged_untrained"]
+        if numbers["constant"]:
+            constant.append(f"{title} {numbers['constant']}")
+        if numbers["unconverged"]:
+            unconverged.append(f"{title} {numbers['unconverged'] - of_untrained} and {of_untrained}")
+    counted = [f"constant ({', '.join(constant)})"] if constant else []
+    if unconverged:
+        trained = len(run.trained) * patches
+        untrained = len(run.networks) * patches - trained
+        counts = ", ".join(unconverged)
+        counted.append(f"unconverged (of trained networks' {trained} and untrained ones' {untrained}: {counts})")
     return [f"Anything from heatmaps that are {' or '.join(counted)}: see plots/heatmaps.csv."] if counted else []
 
 
@@ -140,7 +149,8 @@ def _faithfulness(run: Run, counts: Mapping[str, dict[str, int]]) -> list[str]:
     if passing:
         tested = sum(numbers["untrained"] for numbers in counts.values())
         sentences.append(
-            f"What was learnt, from faithfulness: {passing} of {tested} tests of untrained networks pass too."
+            "What was learnt, from faithfulness (the score changes as the highest pixels go): "
+            f"{passing} of {tested} tests of untrained networks pass too."
         )
     return sentences
 

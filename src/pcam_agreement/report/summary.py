@@ -28,7 +28,8 @@ def summary(
 
     agreement.<method>: R, the shares and the number of trainings to average, each with _low and _high, the 95 %
     interval; iou and null are means over pairs of networks of different recipes (_between) and of one (_within);
-    constant and unconverged count heatmaps of all networks. decompositions: each method's, at the headline's scale;
+    constant and unconverged count heatmaps of all networks, unconverged_untrained those of untrained ones.
+    decompositions: each method's, at the headline's scale;
     means: `tables.means_table` of all methods; gaps: see `gaps.gap_test`, of the methods that have one; faithful: see
     `count_verdicts`; slides: how many the explained patches are of; data: see `audit.totals`.
     """
@@ -47,6 +48,8 @@ def summary(
                 numbers[f"{measure}_{kind}"] = number(of_kind[measure].get(kind))
         of_method = maps[maps["method"] == method]
         counts = {name: int(of_method[name].sum()) for name in ("constant", "unconverged")}
+        untrained = of_method["training"].str.startswith("untrained")
+        counts["unconverged_untrained"] = int(of_method["unconverged"][untrained].sum())
         agreement[method] = {**numbers, **counts}
     return {
         "explained_patches": int(maps["patches"].max()),
