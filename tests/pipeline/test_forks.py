@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pcam_agreement.pipeline.commands import run
-from pcam_agreement.pipeline.forks import Forks
+from pcam_agreement.pipeline.forks import SERVER_LOST, Forks
 from repository import ROOT
 
 STAGE = "OMP_NUM_THREADS=1 PYTHONPATH=src python -m pcam_agreement.pipeline."
@@ -69,17 +69,29 @@ def test_a_fork_that_is_killed_held_its_log_and_has_the_status_of_the_signal(for
     assert result == [-signal.SIGKILL]
 
 
-def test_the_process_that_imports_has_the_threads_of_its_forks_also_where_it_was_killed(forks, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    for _ in range(2):
-        assert forks.fit(STAGE + "explain --help", str(ROOT))
-        assert ends(STAGE + "explain --help", tmp_path / "log", forks)[0] == 0
-        (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
-        assert server.environ()["OMP_NUM_THREADS"] == "1"
-        server.kill()
-        while server.status() != psutil.STATUS_ZOMBIE:  # multiprocessing collects it
+@pytest.mark.parametrize("before", [None, "7"])
+def test_the_process_that_imports_has_the_threads_of_its_forks_also_after_it_was_killed(before, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    forks, log = Forks(), tmp_path / "log"
+    for name in ("first.yaml", "second.yaml"):
+        waits, result = tmp_path / name, []
+        command = STAGE + f"explain saliency test_resnet 1 --params {waits} {FILES}"
+        os.mkfifo(waits)  # whoever reads it waits for somebody who writes
+        assert forks.fit(command, str(ROOT))
+        of_this = (command, log, forks)
+        thread = threading.Thread(target=lambda of=of_this, to=result: to.append(ends(*of)[0]), daemon=True)
+        thread.start()
+        with open(waits, "w"):  # both ends are open now: the fork is at work
+            (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
+            assert server.environ()["OMP_NUM_THREADS"] == "1"
+            server.kill()
+            thread.join()
+        while server.status() != psutil.STATUS_ZOMBIE:  # before, multiprocessing takes it for alive
             time.sleep(0.01)
-    assert os.environ["OMP_NUM_THREADS"] == "7"
+        assert result == [SERVER_LOST]
+    assert os.environ.get("OMP_NUM_THREADS") == before
 
 
 def test_only_stages_of_this_code_with_these_threads_are_forked(forks, tmp_path):

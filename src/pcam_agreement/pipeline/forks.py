@@ -7,12 +7,12 @@ import os
 import re
 import runpy
 import sys
-from multiprocessing import connection, get_context
-from multiprocessing.process import BaseProcess
+from multiprocessing import connection, forkserver, get_context
 from pathlib import Path
 from threading import Lock
 
 LIBRARIES = ["torch", "timm", "lightning.pytorch", "dvclive", "skimage.segmentation", "captum.attr", "sklearn"]
+SERVER_LOST = 255  # multiprocessing's exit status of a fork where the process that imports was killed
 # As dvc.yaml writes the commands of stages that import them; for anything else there is the shell.
 COMMAND = re.compile(r"OMP_NUM_THREADS=(\d+) PYTHONPATH=src python -m (pcam_agreement[\w.]+)((?: [\w./-]+)*)")
 
@@ -39,25 +39,28 @@ class Forks:
         """The exit status of a command that fits; negative where a signal ended it."""
         process = self.context.Process(target=_run, args=(command, folder, variables, log))
         with self.lock:
-            self._start(process)
+            self._start_server()
+            process.start()
         connection.wait([process.sentinel])
         with self.lock:
             process.join()
+            if process.exitcode == SERVER_LOST:  # another one must get its threads as the first
+                self.started = False
         assert process.exitcode is not None
         return process.exitcode
 
-    def _start(self, process: BaseProcess) -> None:
-        """Start a fork and, where it is not there, the process that imports: libraries read its OMP_NUM_THREADS."""
+    def _start_server(self) -> None:
+        """Start the process that imports, once, in the environment of its forks where that counts."""
+        if self.started:
+            return
         assert self.threads is not None
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = self.threads
-        try:
-            self.context.set_forkserver_preload(LIBRARIES)
-            process.start()
-        finally:
-            del os.environ["OMP_NUM_THREADS"]
-            if before is not None:
-                os.environ["OMP_NUM_THREADS"] = before
+        self.context.set_forkserver_preload(LIBRARIES)
+        forkserver.ensure_running()
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
         self.started = True
 
 
