@@ -1,6 +1,6 @@
 """Does the next run contradict this one? Further runs with other seeds of everything, against their own intervals.
 
-python benchmarks/further_runs.py --runs 5 --folder ../further    # an hour; goes on where it was stopped
+python benchmarks/further_runs.py --runs 5 --folder ../further    # 10 to 60 minutes; goes on where it was stopped
 
 Each run trains the recipes of params.yaml from other seeds, on other patches of other slides, in a clone of this
 repository. For R and the common share of each method: the mean and the standard deviation over this run and the

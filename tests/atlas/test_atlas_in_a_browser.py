@@ -130,9 +130,9 @@ def test_the_answer_begins_with_the_shares_of_the_headline_as_bars_with_their_in
       share.remove();
       return look;
     })""",
-        list(words("recipe")),
+        ["of no kind", *words("recipe")],
     )
-    assert len(set(looks)) == len(looks) == 6
+    assert len(set(looks)) == len(looks) == 7
     for place, method in enumerate(METHODS):
         shares = rows[rows["method"] == method].set_index("share")
         for name, row in shares[shares["value"] != ""].iterrows():

@@ -63,7 +63,13 @@ ODD = {  # of what a run is made, and what is said of it
             "on different",
         ],
     ),
-    "two trainings": ({"trainings": (1, 2)}, ["Intervals are over slides: another training may lie outside them."]),
+    "two trainings": (
+        {"trainings": (1, 2)},
+        [
+            "Intervals are over slides: another training may lie outside them.",
+            "unconverged (of trained networks' 80: SALIENCY 16)",
+        ],
+    ),
     "one recipe": ({"recipes": RECIPES[:1], "trainings": (1, 2)}, ["are undefined: there is one recipe only."]),
     "one slide": ({"slides": 1}, ["no label has patches of three slides", "All patches are of one slide"]),
     "four patches": ({"patches": 5}, ["nothing is said from 4 patches; 5 are the least."]),
@@ -74,7 +80,7 @@ ODD = {  # of what a run is made, and what is said of it
     ),
     "trainings share nothing": (
         {"weights": {"common": 0.0, "recipe": 0.0, "training": 1.0, "input": 0.0}},
-        ["R is undefined:"],
+        ["R is undefined:", "The common share is a mean over pairs of architectures."],
     ),
 }
 

@@ -128,10 +128,11 @@ def _rests_on(run: Run, summary: dict, word: str) -> list[str]:
     text += [meant[name] for name in covers if name in meant]
     if any(isfinite(decomposition.R.value) for decomposition in run.decompositions.values()):
         text.append(
-            f"R is how alike two {word}s are, corrected for differences between trainings: 1 where they are as alike "
-            "as two trainings of one, 0 where they share nothing about the patch. Common: a mean over pairs of "
-            f"{word}s."
+            f"R is how alike two {word}s are, corrected for differences between trainings: 1 is as alike as two "
+            "trainings of one, 0 is nothing shared about the patch."
         )
+    if any(isfinite(decomposition.shares["common"].value) for decomposition in run.decompositions.values()):
+        text.append(f"The common share is a mean over pairs of {word}s.")
     return [" ".join(text)]
 
 

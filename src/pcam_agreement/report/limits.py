@@ -119,18 +119,18 @@ def _shared_weights(run: Run) -> list[str]:
 def _defects(run: Run, agreement: Mapping[str, dict], patches: int) -> list[str]:
     """How many heatmaps are constant, and how many did not converge."""
     constant, unconverged = [], []
+    trained, untrained = (patches * sum(network.trained is one for network in run.networks) for one in (True, False))
     for method, numbers in agreement.items():
         title, of_untrained = run.titles[method], numbers["unconverged_untrained"]
         if numbers["constant"]:
             constant.append(f"{title} {numbers['constant']}")
         if numbers["unconverged"]:
-            unconverged.append(f"{title} {numbers['unconverged'] - of_untrained} and {of_untrained}")
+            rest = f" and {of_untrained}" if untrained else ""
+            unconverged.append(f"{title} {numbers['unconverged'] - of_untrained}{rest}")
     counted = [f"constant ({', '.join(constant)})"] if constant else []
     if unconverged:
-        trained = len(run.trained) * patches
-        untrained = len(run.networks) * patches - trained
-        counts = ", ".join(unconverged)
-        counted.append(f"unconverged (of trained networks' {trained} and untrained ones' {untrained}: {counts})")
+        rest = f" and untrained ones' {untrained}" if untrained else ""
+        counted.append(f"unconverged (of trained networks' {trained}{rest}: {', '.join(unconverged)})")
     return [f"Anything from heatmaps that are {' or '.join(counted)}: see plots/heatmaps.csv."] if counted else []
 
 

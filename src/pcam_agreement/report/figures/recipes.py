@@ -55,7 +55,7 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label="A (colours end at 0 and 1)")
     add_title(
         figure,
-        f"How alike are two {word}s in where they look, corrected for differences of trainings? "
+        f"How alike are two {word}s in where they look, corrected for differences between trainings? "
         f"A = 1: as two trainings of one {word}; 0: they share nothing that depends on the patch.",
         "(small: 95 % interval)" if readable else "(numbers and intervals are in plots/recipes.csv; white: undefined)",
     )

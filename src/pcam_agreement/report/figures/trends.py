@@ -31,7 +31,7 @@ def curves(curve: pd.DataFrame, titles: Mapping[str, str], word: str) -> Figure:
     add_title(
         figure,
         "Do the networks agree on the few most important pixels, or only on the rough region?",
-        f"(kappa: IoU corrected for chance; shaded: from the least to the most agreeing networks of two {word}s)",
+        f"(kappa: IoU corrected for chance; shaded: the range over pairs of networks of two {word}s)",
     )
     return figure
 
