@@ -16,12 +16,12 @@ def test_the_page_begins_with_the_synthetic_tissue_and_a_sentence_a_method(run):
     for method, numbers in run.summary["agreement"].items():
         (sentence,) = re.findall(rf"\*\*{method.upper()}\*\*: (.*?) R = ", run.said)
         for share, words in (
-            ("common", "is common to all"),
-            ("recipe", "belongs to the"),
-            ("training", "to the single"),
+            ("common", "two architectures share {}"),
+            ("recipe", "{} belongs to the"),
+            ("training", "{} to the single"),
         ):
             value, low, high = (100 * numbers[key] for key in (share, f"{share}_low", f"{share}_high"))
-            assert f"{round(value)} % ({low:.0f} to {high:.0f}) {words}" in sentence
+            assert words.format(f"{round(value)} % ({low:.0f} to {high:.0f})") in sentence
         assert f"{ceil(numbers['trainings_needed'])} trainings (" in sentence
         assert ("the method's noise" in sentence) == (method == "lime")
         assert f"R = {numbers['R']:.2f} ({numbers['R_low']:.2f} to {numbers['R_high']:.2f})" in run.said
@@ -76,11 +76,11 @@ ODD = {  # of what a run is made, and what is said of it
     "constant maps": ({"silent": "all"}, ["are undefined: no heatmap depends on the patch."]),
     "untrained networks share nothing": (
         {"weights": {"common": 1.0, "recipe": 0.7, "training": 1.0, "input": 0.0}},
-        ["untrained networks see as well", "is common to all architectures;", "a network's with itself: 1"],
+        ["untrained networks see as well", "two architectures share", "a network's with itself: 1"],
     ),
     "trainings share nothing": (
         {"weights": {"common": 0.0, "recipe": 0.0, "training": 1.0, "input": 0.0}},
-        ["R is undefined:", "The common share is a mean over pairs of architectures."],
+        ["R is undefined:", "The common share, what two architectures share, is a mean over pairs."],
     ),
 }
 

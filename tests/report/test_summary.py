@@ -129,7 +129,9 @@ def test_the_tables_for_a_terminal_fit_it_and_have_the_shares_and_the_course_pro
     assert max(map(len, text.splitlines())) <= 80
     lines = {line[:32].strip(): line[32:].split() for line in reversed(text.splitlines())}
     numbers = run.summary["agreement"]
-    assert lines["common to all recipes"] == [f"{numbers[method]['common']:.2f}" for method in run.raw["methods"]]
+    assert lines["shared by two recipes (mean)"] == [
+        f"{numbers[method]['common']:.2f}" for method in run.raw["methods"]
+    ]
     a, b = run.raw["recipes"][:2]
     for kind, name in (("between", f"{a} ~ {b}"), ("within", f"{a} (own trainings)")):
         rows = pairs[

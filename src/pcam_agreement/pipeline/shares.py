@@ -24,7 +24,7 @@ from pcam_agreement.core.files import existing, read_arrays
 ARRAYS = [name for name in inspect.signature(decompose_heatmaps).parameters if name not in ("sigma", "fraction")]
 NEEDED = ARRAYS[:4]
 WORDS = {
-    "common": "common to all recipes",
+    "common": "shared by two recipes (mean)",
     "input": "  seen by untrained ones too",
     "learned": "  learned",
     "recipe": "of the recipe",

@@ -56,7 +56,7 @@ def _of_method(run: Run, method: str, decomposition: Decomposition, word: str) -
     noise = f" and {_percent(shares['noise'])} the method's noise" if isfinite(shares["noise"].value) else ""
     joint = "," if noise else " and"
     text = (
-        f"{_percent(shares['common'])} is common to all {word}s{seen}; {_percent(shares['recipe'])} belongs to the "
+        f"two {word}s share {_percent(shares['common'])}{seen}; {_percent(shares['recipe'])} belongs to the "
         f"{word}{joint} {_percent(shares['training'])} to the single training{noise}; "
         f"{needed}."
     )
@@ -132,7 +132,7 @@ def _rests_on(run: Run, summary: dict, word: str) -> list[str]:
             "trainings of one, 0 is nothing shared about the patch."
         )
     if any(isfinite(decomposition.shares["common"].value) for decomposition in run.decompositions.values()):
-        text.append(f"The common share is a mean over pairs of {word}s.")
+        text.append(f"The common share, what two {word}s share, is a mean over pairs.")
     return [" ".join(text)]
 
 

@@ -107,7 +107,7 @@ def _shares(agreement: dict, methods: list[str], names: int) -> list[str]:
     """The lines of shares, R and the trainings needed, each with its interval below, of some methods."""
     lines = [*_head("shares, with 95 % intervals", methods, names)]
     words = {
-        "common": "common to all recipes",
+        "common": "shared by two recipes (mean)",
         "input": "  seen by untrained ones too",
         "learned": "  learned",
         "recipe": "of the recipe",

@@ -2,7 +2,7 @@
 "use strict";
 
 const SHARES = {
-  common: "common to all recipes",
+  common: "shared by two recipes (mean)",
   input: "common, untrained networks see it as well",
   learned: "common, learned",
   recipe: "of the recipe",

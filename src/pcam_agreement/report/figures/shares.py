@@ -27,7 +27,7 @@ BAR = 0.42  # of the height of a row
 def words(recipe: str) -> dict[str, str]:
     """The name of each share, with the word for a recipe."""
     return {
-        "common": f"common to all {recipe}s",
+        "common": f"shared by two {recipe}s",
         "input": "common, untrained\nnetworks see it as well",
         "learned": "common, learned",
         "recipe": f"of the {recipe}",
@@ -83,7 +83,7 @@ def bars(shares: pd.DataFrame, titles: Mapping[str, str], recipe: str) -> Figure
     add_legend(figure, [Patch(label=labels[name].replace("\n", " "), **STYLES[name]) for name in drawn])
     add_title(
         figure,
-        f"Of what depends on the patch in where a network looks, how much is common to all {recipe}s?",
+        f"Of what depends on the patch in where a network looks, how much do two {recipe}s share on average?",
         "(whiskers and small numbers: 95 % intervals; a share can come out below 0 and then has no width)",
     )
     return figure
