@@ -32,9 +32,11 @@ def replaced(raw: Mapping[str, Any], checkpoint: Path) -> str:
         return ""
     recipe = recipes(raw, [network.recipe])[network.recipe]
     path = given_file(network.architecture, str(recipe["weights"]).replace("{training}", network.training))
+    if path is None or not path.is_file():
+        return ""
     with safe_open(checkpoint, "numpy") as file:
         then = json.loads((file.metadata() or {})["network"]).get("file_sha256")
-    if path is None or not path.is_file() or then is None or then == _sha256(path, path.stat().st_mtime_ns):
+    if then is None or then == _sha256(path, path.stat().st_mtime_ns):
         return ""
     concerned = [network] if "{training}" in str(recipe["weights"]) else of_recipe
     stages = [f"features@{network.recipe}", *(f"train@{network.name}" for network in concerned)]
