@@ -45,7 +45,7 @@ def test_the_table_has_the_numbers_of_the_function_and_fits_a_terminal(arrays, t
     assert status == 0, error
     expected = decompose_heatmaps(**arrays, sigma=1)
     common = expected.shares["common"]
-    line = next(line for line in printed.splitlines() if line.startswith("common"))
+    line = next(line for line in printed.splitlines() if line.startswith("shared by two recipes"))
     assert line.split()[-4:] == [f"{common.value:.3f}", f"{common.low:.3f}", "to", f"{common.high:.3f}"]
     assert f"{expected.R.value:.3f}" in printed
     assert "The intervals cover other trainings and slides" in printed
