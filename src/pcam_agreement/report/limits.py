@@ -119,7 +119,8 @@ def _shared_weights(run: Run) -> list[str]:
 def _defects(run: Run, agreement: Mapping[str, dict], patches: int) -> list[str]:
     """How many heatmaps are constant, and how many did not converge."""
     constant, unconverged = [], []
-    trained, untrained = (patches * sum(network.trained is one for network in run.networks) for one in (True, False))
+    trained = patches * len(run.trained)
+    untrained = patches * len(run.networks) - trained
     for method, numbers in agreement.items():
         title, of_untrained = run.titles[method], numbers["unconverged_untrained"]
         if numbers["constant"]:
