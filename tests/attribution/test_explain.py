@@ -1,6 +1,7 @@
 """A method over a split: chunks, processes, batch sizes."""
 
 import tracemalloc
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -135,3 +136,26 @@ def test_another_seed_gives_another_map_and_the_same_seed_the_same(method, patch
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (
+            (torch.zeros(2, 96, 96, 3), {}),
+            r"expected an attribution of shape \[2, channels, 96, 96\], found \[2, 96, 96, 3\]",
+        ),
+        ((torch.zeros(2, 96, 96), {}), r"found \[2, 96, 96\]"),
+        ((torch.zeros(1, 3, 96, 96), {}), r"found \[1, 3, 96, 96\]"),
+        (
+            (torch.zeros(2, 3, 96, 96), {"delta": torch.zeros(2, 1)}),
+            r"diagnostic delta, so the shape \[2\], found \[2, 1\]",
+        ),
+    ],
+)
+def test_a_method_that_returns_another_shape_is_refused(returned, sentence, patches, settings, resnet):
+    method = ModuleType("wrong")
+    method.TITLE, method.attribute = "wrong", lambda *_: returned
+    explainer = Explainer(resnet, method, chosen(settings, "saliency"), settings.explain, Batch(16))
+    with pytest.raises(ValueError, match=sentence):
+        explainer.heatmaps(to_device(patches[:2], CPU), [0, 1])

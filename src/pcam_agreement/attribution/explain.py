@@ -107,6 +107,7 @@ class Explainer:
                 superpixels = superpixels_of_all(pixels, self.settings.superpixels, self.settings.segments)
             options["superpixels"] = superpixels
         attribution, diagnostics = self.method.attribute(score, patches, seeds, self.settings, self.batch, **options)
+        _check_shapes(self.method.TITLE, patches, attribution, diagnostics)
         finite = torch.isfinite(logits) & torch.isfinite(attribution).flatten(1).all(1)
         attribution[~finite] = 0  # a map of zeros, which counts as constant
         maps, constant = normalise(reduce(attribution.cpu().numpy(), self.settings.reduce))
@@ -117,6 +118,25 @@ class Explainer:
             "nonfinite": ~finite.cpu().numpy(),
             **{name: values.cpu().numpy() for name, values in diagnostics.items()},
         }
+
+
+def _check_shapes(title: str, patches: Tensor, attribution: Tensor, diagnostics: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless a method's attribution is [n, c, 96, 96] and each of its diagnostics [n].
+
+    Without this, channels last would become heatmaps of 96 x 3 pixels without a word.
+    """
+    n, _, height, width = patches.shape
+    if attribution.ndim != 4 or (len(attribution), *attribution.shape[2:]) != (n, height, width):
+        raise ValueError(
+            f"{title}: expected an attribution of shape [{n}, channels, {height}, {width}], found "
+            f"{list(attribution.shape)}; change what `attribute` returns in the method's file."
+        )
+    for name, values in diagnostics.items():
+        if values.shape != (n,):
+            raise ValueError(
+                f"{title}: expected one number a patch in the diagnostic {name}, so the shape [{n}], found "
+                f"{list(values.shape)}; change what `attribute` returns in the method's file."
+            )
 
 
 def explain(

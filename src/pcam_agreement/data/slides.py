@@ -51,7 +51,7 @@ def write(folder: Path, settings: DrawnSlides, seed: int, drawing: Drawing) -> N
         for number, split in enumerate(SPLITS):
             tasks = [((seed, number, slide), n) for slide in range(slides[split])]
             meta = pd.concat(in_order(pool, drawing.rows, tasks), ignore_index=True)
-            labels = meta["center_tumor_patch"].to_numpy(np.uint8)
+            labels = meta["center_tumor_patch"].to_numpy(np.uint8)  # a patch is labelled by its centre
             blocks = in_order(pool, drawing.patches, tasks)
             progress = tqdm(blocks, f"{drawing.source} {split}", len(tasks), unit="slide", disable=None)
             write_split(folder, split, progress, labels, meta, in_order(pool, drawing.masks, tasks))
