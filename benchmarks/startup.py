@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -75,11 +76,8 @@ def imports(checkout: Path) -> None:
         print(f"{name:16}{spent:7.2f}{beside}")
 
 
-def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[int, int, list[float]]:
-    """Stages, bytes of dvc.lock, and CPU seconds in the order of NAMES, NaN where a run was not asked for.
-
-    `make repro` is `dvc repro` in a checkout without `pipeline.parallel`.
-    """
+def toy(checkout: Path, root: Path, networks: int, methods: int, trainings: Sequence[int | str] = (1,)) -> None:
+    """A repository at `root` with the checkout's dvc.yaml and code, whose stages' commands only write their outputs."""
     yaml = YAML(typ="safe", pure=True)
     raw, dvc = yaml.load(checkout / "params.yaml"), yaml.load(checkout / "dvc.yaml")
     key = "recipes" if "recipes" in raw else "networks"
@@ -87,7 +85,7 @@ def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[i
     known = [*raw["methods"], *(name for name in raw["method"] if name not in raw["methods"])]
     raw[key], raw["methods"] = names, known[:methods]
     if "trainings" in raw:
-        raw["trainings"] = [1]
+        raw["trainings"] = list(trainings)
     if "tested" in raw:
         raw["tested"] = [name for name in names if not name.endswith("_twin")]
     for name in names:
@@ -96,17 +94,31 @@ def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[i
         entries = [*stage.get("outs", []), *stage.get("metrics", [])]
         outs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
         stage["cmd"] = f"{sys.executable} fake.py {' '.join(outs)}"
+    shutil.copytree(checkout / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(checkout / ".dvc" / "plots", root / ".dvc" / "plots")
+    for name in (".dvcignore", ".gitignore", ".dvc/config", ".dvc/plots_page.html"):
+        shutil.copy(checkout / name, root / name)
+    (root / "fake.py").write_text(FAKE)
+    YAML().dump(raw, root / "params.yaml")
+    YAML().dump(dvc, root / "dvc.yaml")
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+
+
+def run_all(root: Path) -> float:
+    """CPU seconds of the whole pipeline of a toy, by the `make repro` of here."""
+    parallel = (sys.executable, "-m", "pcam_agreement.pipeline.parallel")
+    return cpu_seconds(*parallel, cwd=root, modules=str(HERE / "src"))
+
+
+def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[int, int, list[float]]:
+    """Stages, bytes of dvc.lock, and CPU seconds in the order of NAMES, NaN where a run was not asked for.
+
+    `make repro` is `dvc repro` in a checkout without `pipeline.parallel`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "repository"
-        shutil.copytree(checkout / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        shutil.copytree(checkout / ".dvc" / "plots", root / ".dvc" / "plots")
-        for name in (".dvcignore", ".gitignore", ".dvc/config", ".dvc/plots_page.html"):
-            shutil.copy(checkout / name, root / name)
-        (root / "fake.py").write_text(FAKE)
-        YAML().dump(raw, root / "params.yaml")
-        YAML().dump(dvc, root / "dvc.yaml")
-        for command in (["init", "-q"], ["add", "-A"]):
-            subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+        toy(checkout, root, networks, methods)
         dvc_command = (python_of(checkout), "-m", "dvc")
         make_repro = (*dvc_command, "repro", "-q")
         if (checkout / "src/pcam_agreement/pipeline/parallel.py").exists():
@@ -118,9 +130,8 @@ def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[i
                 shutil.rmtree(root / name)
             (root / "dvc.lock").unlink()
             seconds["make repro"] = cpu_seconds(*make_repro, cwd=root)
-        else:  # which is sooner there
-            parallel = (sys.executable, "-m", "pcam_agreement.pipeline.parallel")
-            cpu_seconds(*parallel, cwd=root, modules=str(HERE / "src"))
+        else:
+            run_all(root)  # which is sooner there
         for name, command in {
             "no-op": make_repro,
             "dvc no-op": (*dvc_command, "repro", "-q"),
@@ -128,7 +139,7 @@ def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[i
         }.items():
             seconds[name] = min(cpu_seconds(*command, cwd=root) for _ in range(3))
         lock = root / "dvc.lock"
-        return len(yaml.load(lock)["stages"]), lock.stat().st_size, list(seconds.values())
+        return lock.read_text().count("\n    cmd:"), lock.stat().st_size, list(seconds.values())
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """What several tests share: a small synthetic data set, patches of it, and small parameters."""
 
+import ctypes
 import functools
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +70,16 @@ CHEAP: dict[str, dict] = {
     "feature_ablation": {"segments": 9},
     "shapley_value_sampling": {"segments": 9, "permutations": 2},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freed_memory():
+    """What a file of tests has freed goes back to the system: `choose_device` has the process keep it."""
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # glibc's alone
+        trim(0)
 
 
 @pytest.fixture
