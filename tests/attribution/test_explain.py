@@ -149,7 +149,7 @@ def test_another_seed_gives_another_map_and_the_same_seed_the_same(method, patch
         ((torch.zeros(1, 3, 96, 96), {}), r"found \[1, 3, 96, 96\]"),
         (
             (torch.zeros(2, 3, 96, 96), {"delta": torch.zeros(2, 1)}),
-            r"diagnostic delta, so the shape \[2\], found \[2, 1\]",
+            r"diagnostic delta with one number for each patch, shape \[2\], found \[2, 1\]",
         ),
     ],
 )

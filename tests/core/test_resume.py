@@ -3,6 +3,10 @@
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 SCRIPT = """
 import sys
@@ -12,6 +16,56 @@ import pcam_agreement.networks.classifier
 from pcam_agreement.core import resume
 print(resume.folder("stage", "a").name)
 """
+
+# What starts a stage, as DVC does and as a fork, and then waits for it.
+STARTER = """
+import subprocess, sys, time
+from multiprocessing import get_context
+from pathlib import Path
+
+def stage():
+    from pcam_agreement.core import resume
+    work = resume.folder("stage")
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    resume.remove(work)
+    Path("ended").touch()
+
+if __name__ == "__main__":
+    if sys.argv[1] == "stage":
+        stage()
+    elif sys.argv[1] == "fork":
+        process = get_context("forkserver").Process(target=stage)
+        process.start()
+        process.join()
+    else:
+        subprocess.run([sys.executable, __file__, "stage"])
+"""
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(3000):
+        if path.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path.name} did not come")
+
+
+@pytest.mark.parametrize("how", ["command", "fork"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_work_of_a_stage_is_kept_where_nobody_is_left_to_record_its_outputs(how, killed, tmp_path):
+    script = tmp_path / "starter.py"
+    script.write_text(STARTER)
+    starter = subprocess.Popen([sys.executable, script, how], cwd=tmp_path)
+    wait_for(tmp_path / "begun")
+    if killed:
+        starter.kill()
+        starter.wait()
+    (tmp_path / "go").touch()
+    wait_for(tmp_path / "ended")
+    starter.wait()
+    assert len(list((tmp_path / "data/work").iterdir())) == killed
 
 
 def test_the_folder_changes_with_code_that_is_imported_and_with_no_other(tmp_path):

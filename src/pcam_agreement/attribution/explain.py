@@ -134,7 +134,7 @@ def _check_shapes(title: str, patches: Tensor, attribution: Tensor, diagnostics:
     for name, values in diagnostics.items():
         if values.shape != (n,):
             raise ValueError(
-                f"{title}: expected one number a patch in the diagnostic {name}, so the shape [{n}], found "
+                f"{title}: expected the diagnostic {name} with one number for each patch, shape [{n}], found "
                 f"{list(values.shape)}; change what `attribute` returns in the method's file."
             )
 

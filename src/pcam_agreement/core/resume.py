@@ -6,9 +6,13 @@ a copy of the repository that is thrown away).
 """
 
 import hashlib
+import multiprocessing
 import os
 import sys
 from pathlib import Path
+from shutil import rmtree
+
+STARTED_BY = os.getppid()  # as the stage begins, which imports this
 
 
 def folder(stage: str, *identity: str) -> Path:
@@ -23,6 +27,16 @@ def folder(stage: str, *identity: str) -> Path:
     path = place() / f"{stage}-{digest.hexdigest()[:16]}"
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a stage that has written its outputs; keep it where what started the stage was killed.
+
+    Then nobody records the outputs: the next run removes them and runs the stage again, which takes its work from here.
+    """
+    parent = multiprocessing.parent_process()  # of a fork: what asked for it, not what has the libraries
+    if parent.is_alive() if parent else os.getppid() == STARTED_BY:
+        rmtree(folder, ignore_errors=True)
 
 
 def place() -> Path:

@@ -6,7 +6,6 @@ python -m pcam_agreement.pipeline.explain lime test_resnet 1 --patches data/patc
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ def _explain(args: Namespace, raw: dict[str, Any], network: Network) -> None:
         merge_chunks(chunks, args.heatmaps, len(index), described, stated, quantised=quantised)
         nonfinite = index[open_heatmaps(args.heatmaps).arrays["nonfinite"]]
         _warn_of_nonfinite(args.method, network.name, nonfinite, len(index))
-        rmtree(work, ignore_errors=True)
+        resume.remove(work)
 
 
 def _warn_of_nonfinite(method: str, network: str, patches: np.ndarray, count: int) -> None:

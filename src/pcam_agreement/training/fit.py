@@ -5,7 +5,6 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
+from pcam_agreement.core import resume
 from pcam_agreement.core.files import write_arrays
 from pcam_agreement.core.names import named
 from pcam_agreement.data.pcam import Split, read_split, stratified_sample
@@ -169,7 +169,7 @@ def train(network: Network, settings: Recipe, sample: int, device: str, files: F
             _check_finite(network, split.name, arrays[f"{split.name}_logits"])
             arrays[f"{split.name}_labels"] = split.labels
         write_arrays(files.logits, arrays)
-        rmtree(files.work, ignore_errors=True)
+        resume.remove(files.work)
 
 
 def _check_finite(network: Network, split: str, logits: np.ndarray) -> None:

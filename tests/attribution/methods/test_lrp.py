@@ -96,9 +96,8 @@ def test_relevance_adds_up_to_the_logit_of_a_relu_network_without_biases(size, i
 def test_it_is_zennits_epsilon_plus_flat(architecture, canonizers, patches, settings):
     network = ready(architecture)
     if architecture == "vgg11_bn":  # narrow, as its own layers and zennit's copies of them take gigabytes
-        network.backbone.classifier[0] = nn.Linear(25088, 16)
-        network.backbone.classifier[3] = nn.Linear(16, 16)
-        network.backbone.classifier[6] = nn.Linear(16, 1)
+        head = network.backbone.classifier
+        head[0], head[3], head[6] = nn.Linear(head[0].in_features, 16), nn.Linear(16, 16), nn.Linear(16, 1)
     network, patches = precise(used(network), patches[:2])
     inputs = ((patches - network.mean) / network.std).requires_grad_()
     network.requires_grad_(True)

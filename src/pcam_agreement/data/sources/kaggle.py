@@ -4,7 +4,6 @@ import hashlib
 import io
 import sys
 from pathlib import Path
-from shutil import rmtree
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -90,7 +89,7 @@ def write(folder: Path, settings: Settings, seed: int) -> None:
                 disable=None,
             )
             write_split(folder, name, progress, labels[ids].to_numpy(np.uint8), meta)
-    rmtree(work)
+    resume.remove(work)
 
 
 def _labels(source: Path) -> pd.Series:
