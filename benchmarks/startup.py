@@ -106,7 +106,7 @@ def toy(checkout: Path, root: Path, networks: int, methods: int, trainings: Sequ
 
 
 def run_all(root: Path) -> float:
-    """CPU seconds of the whole pipeline of a toy, by the `make repro` of here."""
+    """CPU seconds of `make repro`, that of here, in a toy."""
     parallel = (sys.executable, "-m", "pcam_agreement.pipeline.parallel")
     return cpu_seconds(*parallel, cwd=root, modules=str(HERE / "src"))
 
@@ -117,6 +117,7 @@ def pipeline(checkout: Path, networks: int, methods: int, full: bool) -> tuple[i
     `make repro` is `dvc repro` in a checkout without `pipeline.parallel`.
     """
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["DVC_SITE_CACHE_DIR"] = folder
         root = Path(folder) / "repository"
         toy(checkout, root, networks, methods)
         dvc_command = (python_of(checkout), "-m", "dvc")
