@@ -114,5 +114,11 @@ class Learner(LightningModule):
         if settings.schedule == "constant":
             return {"optimizer": optimiser}
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.1)
+        schedule = one_cycle(optimiser, settings.lr, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def one_cycle(optimiser: torch.optim.Optimizer, lr: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    """One cycle of cosines over so many steps: up to lr in a tenth of them, then down to nearly 0."""
+    warm_up = 0.11 if steps == 10 else 0.1  # of ten, it would be exactly one step, and torch divides by steps less one
+    return torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=warm_up)
