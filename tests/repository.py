@@ -29,6 +29,14 @@ from pcam_agreement.pipeline import parallel
 ROOT = Path(__file__).parents[1]
 
 
+def until(true: Callable[[], bool], what: str) -> None:
+    for _ in range(6000):  # five minutes, for a busy machine
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"not within five minutes: {what}")
+
+
 def write_images(dataset: Path, folder: Path) -> Path:
     """The patches of a data set as image files in class folders below train, valid and test."""
     for name in SPLITS:

@@ -1,12 +1,12 @@
-"""Where a stage goes on depends on its parameters and on the code that it has imported."""
+"""Where a stage goes on depends on its parameters and on the code that it has imported; when that place is removed."""
 
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+
+from repository import until
 
 SCRIPT = """
 import sys
@@ -44,26 +44,18 @@ if __name__ == "__main__":
 """
 
 
-def wait_for(path: Path) -> None:
-    for _ in range(3000):
-        if path.exists():
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{path.name} did not come")
-
-
 @pytest.mark.parametrize("how", ["command", "fork"])
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_work_of_a_stage_is_kept_where_nobody_is_left_to_record_its_outputs(how, killed, tmp_path):
     script = tmp_path / "starter.py"
     script.write_text(STARTER)
     starter = subprocess.Popen([sys.executable, script, how], cwd=tmp_path)
-    wait_for(tmp_path / "begun")
+    until((tmp_path / "begun").exists, "the stage begins")
     if killed:
         starter.kill()
         starter.wait()
     (tmp_path / "go").touch()
-    wait_for(tmp_path / "ended")
+    until((tmp_path / "ended").exists, "the stage ends")
     starter.wait()
     assert len(list((tmp_path / "data/work").iterdir())) == killed
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ from dvc.repo import Repo
 from pcam_agreement.pipeline import commands, parallel
 from pcam_agreement.pipeline.forks import Forks
 from pcam_agreement.pipeline.lock import Lock
-from repository import ROOT, Toy
+from repository import ROOT, Toy, until
 
 pytestmark = pytest.mark.slow
 
@@ -65,14 +64,6 @@ def run() -> Iterator[Callable[..., Run]]:
         print(*its.end(), sep="\n")  # shown where the test failed, as is what the stages said
         for log in sorted((its.toy.path / "data" / "work" / "logs").glob("*.log")):
             print(log.name, log.read_text(), sep="\n")
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    for _ in range(6000):  # five minutes, for a busy machine
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"not within five minutes: {what}")
 
 
 def cache(toy: Toy) -> dict[str, bytes]:
