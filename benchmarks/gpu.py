@@ -60,7 +60,6 @@ def main() -> None:
     args = parser.parse_args()
     name = args.network or ("test_resnet" if args.quick else "resnet34")
     device = choose_device("auto")
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as the stage
     torch.backends.cudnn.allow_tf32 = False
     few = 2 if args.quick else 64
     profile = Path("profiles/cpu.yaml" if args.quick else "profiles/full.yaml")

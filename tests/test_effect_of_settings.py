@@ -77,7 +77,7 @@ AGREEMENT = {
 FAITHFULNESS = {"patches": 3, "steps": 4, "fill": "black", "rolls": 3}
 TRAIN = {
     **{"label": "tumor_patch", "freeze": True, "input": "architecture", "optimiser": "sgd", "lr": 1e-2},
-    **{"weight_decay": 0.5, "schedule": "constant", "epochs": 2, "batch_size": 8, "precision": "bf16"},
+    **{"weight_decay": 0.5, "schedule": "constant", "epochs": 2, "batch_size": 16, "precision": "bf16"},
     **{"fraction": 0.6, "flips": False, "quarter_turns": False, "stain_jitter": 0.3},
     **{"architecture": "timm/test_vit", "normalisation": "none"},
 }
@@ -196,7 +196,7 @@ def test_14_no_setting_of_faithfulness_or_agreement_is_without_effect(raw, datas
 
 @pytest.mark.slow
 def test_14_no_setting_of_train_is_without_effect_but_those_that_must_not_have_one(raw, dataset, tmp_path):
-    raw["network"]["tiny"] = {"architecture": "timm/test_efficientnet", "epochs": 1, "fraction": 1.0, "batch_size": 16}
+    raw["network"]["tiny"] = {"architecture": "timm/test_efficientnet", "epochs": 1, "fraction": 1.0, "batch_size": 8}
     raw["train"]["lr"], raw["recipes"] = 1e-3, ["tiny"]
     tiny = check_params(raw).network["tiny"]
 

@@ -327,6 +327,17 @@ def test_where_nothing_can_be_said_the_reason_is_said():
     assert np.isnan(constant.correlation).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_recipe_of_constant_heatmaps_has_no_reliability_and_no_correlation_and_says_so():
+    matrix = blocks(3, 3, 0.2, 0.3)
+    matrix[6:], matrix[:, 6:] = 0, 0
+    result = of_matrix(matrix, trained("aaabbbccc"))
+    assert result.own_reliability["c"].reason == "no heatmap of c depends on the patch"
+    assert np.isnan(result.own_reliability["c"].value)
+    assert result.own_reliability["a"].value == pytest.approx(0.5)
+    assert np.isnan(result.correlation[6:]).all() and np.isfinite(result.correlation[0, 1:6]).all()
+
+
 @pytest.mark.parametrize("slides", [np.zeros(48, int), np.arange(48) % 2])
 def test_patches_of_one_or_two_slides_say_nothing(slides):
     result = decompose_heatmaps(heatmaps(2, 3), list("aaabbb"), LABELS, slides)

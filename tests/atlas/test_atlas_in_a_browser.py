@@ -216,24 +216,44 @@ def test_doubts_about_heatmaps_stand_beside_the_pair(run, tab):
     assert "test_resnet-untrained: uninformative by deletion and insertion" in said
 
 
-def test_gaps_are_shown_of_five_architectures_or_more_with_labels_that_lie_on_nothing(run, tmp_path, tab):
-    look(tab, run)
-    assert not tab.locator("#gap-part").is_visible()
-    shutil.copytree(run, tmp_path / "more")
-    random, names = np.random.default_rng(3), ["timm/test_resnet", "timm/test_byobnet", "alexnet", "vgg11", "resnet50"]
+def look_at_gaps(tab, run: Path, folder: Path, gaps, values) -> list[dict]:
+    """The page of a run of five architectures, whose ten pairs have these gaps and agreements."""
+    names = ["timm/test_resnet", "timm/test_byobnet", "alexnet", "vgg11", "resnet50"]
     rows = [
         {"method": "lime", "architecture_a": a, "architecture_b": b, "auroc_gap": gap, "agreement": value}
         | {"low": value - 0.1, "high": value + 0.1}
-        for (a, b), gap, value in zip(
-            combinations(names, 2), random.uniform(0, 0.01, 10), random.uniform(0.5, 0.7, 10), strict=True
-        )
+        for (a, b), gap, value in zip(combinations(names, 2), gaps, values, strict=True)
     ]
-    write_table(tmp_path / "more" / "plots" / "gaps.csv", pd.DataFrame(rows))
+    shutil.copytree(run, folder)
+    write_table(folder / "plots" / "gaps.csv", pd.DataFrame(rows))
     summary = read_json(run / "metrics" / "summary.json")
     summary["auroc_gap"] = {"lime": {"architectures": 5, "rho": -0.3, "p": 0.41, "critical_rho": 0.66}}
-    write_json(tmp_path / "more" / "metrics" / "summary.json", summary)
-    made_up_run.build(tmp_path / "more")
-    look(tab, tmp_path / "more", method="lime")
+    write_json(folder / "metrics" / "summary.json", summary)
+    made_up_run.build(folder)
+    look(tab, folder, method="lime")
+    return rows
+
+
+def test_a_few_wild_agreements_lie_at_the_edge_and_do_not_press_the_others_together(run, tmp_path, tab):
+    values = [0.1 * row for row in range(8)]
+    look_at_gaps(tab, run, tmp_path / "more", [0.001 * row for row in range(10)], [*values, 40.0, -30.0])
+    heights = tab.locator("#gaps svg circle").evaluate_all("all => all.map((one) => Number(one.getAttribute('cy')))")
+    top, bottom = heights[8:]
+    assert all(
+        bottom - above == pytest.approx((bottom - top) * (1 + value) / 3)
+        for above, value in zip(heights[:8], values, strict=True)
+    )
+    assert "A 40" in tab.locator("#gaps svg a").nth(8).get_attribute("aria-label")
+    assert "What is beyond lies at the edge." in tab.locator("#gaps figcaption").inner_text()
+
+
+def test_gaps_are_shown_of_five_architectures_or_more_with_labels_that_lie_on_nothing(run, tmp_path, tab):
+    look(tab, run)
+    assert not tab.locator("#gap-part").is_visible()
+    random = np.random.default_rng(3)
+    gaps, values = random.uniform(0, 0.01, 10), random.uniform(0.5, 0.7, 10)
+    rows = look_at_gaps(tab, run, tmp_path / "more", gaps, values)
+    assert "edge" not in tab.locator("#gaps figcaption").inner_text()
     said = tab.locator("#gaps svg a").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
     for row, text in zip(rows, said, strict=True):
         assert f"{row['architecture_a']} ~ {row['architecture_b']}: gap in AUROC" in text

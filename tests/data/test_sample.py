@@ -59,7 +59,7 @@ def test_the_profile_of_real_patches_goes_through_with_another_folder_and_no_ids
         raw["data"]["kaggle"].update(path=str(tmp_path / "kaggle"), ids=None)
         raw["explain"].update(patches=6)
         for block in raw["network"].values():
-            block.update(epochs=1)
+            block.update(epochs=1, batch_size=16)
             if "weights" in block:
                 block["weights"] = str(WEIGHTS / Path(block["weights"]).name)
 

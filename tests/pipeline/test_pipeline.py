@@ -95,6 +95,11 @@ def test_a_comment_concerns_the_stages_that_the_file_can_change_and_no_other(fin
         assert "check" not in expected
 
 
+def test_stages_that_are_done_leave_no_unfinished_work(finished):
+    left = {path.name for path in (finished.path / "data" / "work").iterdir()}
+    assert left == {"superpixels"}  # the networks share them
+
+
 def test_the_tables_say_what_a_slow_count_over_the_heatmaps_says(finished):
     data = finished.path / "data"
     params = finished.read()

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from pcam_agreement.networks.recipes import Network
 from pcam_agreement.report import gaps
-from pcam_agreement.report.figures import catalogue, pairs, panels, patches, recipes, shares, trends
+from pcam_agreement.report.figures import catalogue, faithfulness, pairs, panels, patches, recipes, shares, trends
 from pcam_agreement.report.shares import Of
 from pcam_agreement.report.tables import BASELINES
 from report_runs import run  # noqa: F401  fixture
@@ -143,8 +143,63 @@ def test_gaps_are_drawn_with_their_test():
     )
     test = gaps.gap_test(table, 0)
     said = words(trends.performance_gaps(table, {"lime": test}, TITLES))
-    assert f"LIME\n5 architectures: rho {test['rho']:.2f}, p {test['p']:.2f}" in said
-    assert "a ~ b" in said
+    assert f"LIME\n5 architectures: rank correlation {test['rho']:.2f} (p = {test['p']:.2f})" in said
+    assert "a ~ b" in said and panels.BEYOND not in said
+
+
+def test_what_is_next_to_impossible_is_not_said_to_be_impossible():
+    assert gaps.said_of_test({"rho": -0.371, "p": 0.0001}) == "rank correlation -0.37 (p < 0.01)"
+    assert gaps.said_of_test({"rho": -0.371, "p": 0.0064}) == "rank correlation -0.37 (p = 0.01)"
+
+
+def test_a_few_values_that_are_divided_by_next_to_nothing_do_not_press_the_others_together(tmp_path):
+    table = pd.DataFrame(
+        [("lime", "a", "b", gap, value, value - 0.2, value + 0.2) for gap, value in ((0.1, 0.5), (0.2, 40), (0.3, -7))],
+        columns=["method", "architecture_a", "architecture_b", "auroc_gap", "agreement", "low", "high"],
+    )
+    figure = trends.performance_gaps(table, {"lime": {"architectures": 3, "rho": None}}, TITLES)
+    assert inside(figure, tmp_path / "gaps.png")
+    (axis,) = figure.axes
+    assert axis.get_ylim() == (-1, 2)
+    assert axis.bbox.height > 0.5 * figure.bbox.height  # there is room for it
+    ends = {line.get_marker(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() in "v^"}
+    assert ends == {"v": [[0.3, -1]], "^": [[0.2, 2]]}
+    assert panels.BEYOND in figure.get_suptitle()
+
+
+def test_every_column_of_panels_has_its_numbers_and_untrained_networks_are_grey_in_every_row(tmp_path):
+    methods = [f"method_{number}" for number in range(5)]
+    rows = [
+        {"method": method, "network": network, "trained": network == "a-1"}
+        | {f"{name}_gain{end}": value for name in faithfulness.COLOURS for end, value in ends.items()}
+        for method in methods
+        for network, ends in (
+            ("a-1", {"": 0.3, "_low": 0.1, "_high": 90.0}),
+            ("a-untrained", {"": -9.0, "_low": -10.0, "_high": -8.0}),
+        )
+    ]
+    figure = faithfulness.gains(pd.DataFrame(rows), dict(zip(methods, methods, strict=True)))
+    assert inside(figure, tmp_path / "faithfulness.png")
+    axes = figure.axes[: len(methods)]
+    lowest = [axis for axis in axes if any(label.get_text() for label in axis.get_xticklabels())]
+    assert lowest == axes[2:]
+    for first in (axes[0], axes[3]):
+        assert [label.get_color() for label in first.get_yticklabels()] == ["black", "#808080"]
+    assert axes[0].get_xlim()[0] == -1 and axes[0].get_xlim()[1] == 2
+    assert panels.BEYOND in figure.get_suptitle().replace("\n", " ")
+
+
+def test_pairs_without_a_value_have_a_colour_of_their_own_and_those_of_a_network_with_itself_none():
+    networks = of_recipes(2)
+    rows = [(a.name, b.name, 0.5) for place, a in enumerate(networks) for b in networks[place + 1 :]]
+    table = pd.DataFrame(rows, columns=["network_a", "network_b", "correlation"]).assign(method="lime")
+    whole = pairs.correlations(table, networks, {"lime": "LIME"}, "recipe")
+    table.loc[table["network_a"] == networks[0].name, "correlation"] = np.nan
+    some = pairs.correlations(table, networks, {"lime": "LIME"}, "recipe")
+    assert [len(figure.axes[0].images) for figure in (whole, some)] == [1, 2]
+    coloured = np.argwhere(np.isfinite(some.axes[0].images[1].get_array().filled(np.nan))).tolist()
+    assert coloured == [[0, row] for row in range(1, 8)] + [[row, 0] for row in range(1, 8)]
+    assert ["pink" in figure.get_suptitle() for figure in (whole, some)] == [False, True]
 
 
 def test_the_gallery_is_small_on_disk_and_the_same_again(tmp_path):

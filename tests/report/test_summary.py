@@ -1,5 +1,6 @@
 """The summary: its numbers are counted again from the heatmap files, slowly and independently."""
 
+import re
 from itertools import combinations, product
 from statistics import mean
 
@@ -9,6 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pcam_agreement.data.pcam import read_split
+from pcam_agreement.report import summary as summary_module
 from pcam_agreement.report.summary import as_text
 from report_runs import made, run  # noqa: F401  fixtures
 
@@ -140,6 +142,23 @@ def test_the_tables_for_a_terminal_fit_it_and_have_the_shares_and_the_course_pro
         means = rows.groupby("method")["iou"].mean()
         assert lines[name] == [f"{means[method]:.3f}" for method in run.raw["methods"]]
     assert "mean weighted IoU" in text
+    for line in text.splitlines():  # an interval of two negative ends leaves a blank before it
+        assert not re.search(r"\d-|--\d", line), line
+    spans = {network: f"{value:.3f}" for network, value in run.summary["auroc"].items() if network.startswith(f"{a}-")}
+    trained = sorted({value for network, value in spans.items() if "untrained" not in network})
+    assert f"{a} {' to '.join(trained[:: max(len(trained) - 1, 1)])}, " in " ".join(text.split())
+
+
+def test_of_many_recipes_the_terminal_has_means_over_pairs(run, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(summary_module, "LISTED", 1)
+    text = as_text(run.summary, run.table("agreement"))
+    assert max(map(len, text.splitlines())) <= 80
+    assert " ~ " not in text and "Every pair is in plots/agreement.csv." in text
+    found = [line.split()[2:] for line in text.splitlines() if line.startswith("two recipes")]
+    numbers = run.summary["agreement"]
+    assert found == [
+        [f"{numbers[method][f'{measure}_between']:.3f}" for method in run.raw["methods"]] for measure in ("iou", "null")
+    ]
 
 
 @pytest.mark.slow

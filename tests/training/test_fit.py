@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def recipe(raw) -> Recipe:
     """Settings of the smallest network, two epochs."""
-    raw["network"]["tiny"] = {"architecture": "timm/test_resnet", "epochs": 2, "batch_size": 16, "fraction": 0.5}
+    raw["network"]["tiny"] = {"architecture": "timm/test_resnet", "epochs": 2, "batch_size": 8, "fraction": 0.5}
     raw["recipes"], raw["train"]["lr"] = ["tiny"], 1e-3
     return check_params(raw).network["tiny"]
 
@@ -108,7 +108,7 @@ def test_another_training_starts_elsewhere_and_sees_the_same_patches_in_another_
         return gather(source, numbers)
 
     monkeypatch.setattr(batches.Source, "gather", gathered)
-    still = recipe.model_copy(update={"lr": 1e-30, "weight_decay": 0.0, "batch_size": 8})
+    still = recipe.model_copy(update={"lr": 1e-30, "weight_decay": 0.0})
     weights = {}
     for training in ("1", "2"):
         orders[training] = []
@@ -173,6 +173,12 @@ def test_training_stops_early_when_validation_does_not_improve(recipe, dataset, 
     assert len(read_history(tmp_path / "history")) < 9
 
 
+def test_a_cycle_of_a_single_step_which_learns_nothing_is_refused(recipe, dataset, tmp_path):
+    settings = recipe.model_copy(update={"epochs": 1, "batch_size": 1000})
+    with pytest.raises(ValueError, match=r"network\.tiny: expected at least 2 training steps .*, found 1; raise"):
+        fit(settings, dataset, tmp_path)
+
+
 @pytest.mark.parametrize("change", [{"optimiser": "sgd", "lr": 1e6}, {"optimiser": "adamw", "lr": 1e6}])
 def test_a_training_that_diverges_ends_at_once_with_its_name_epoch_and_advice(recipe, dataset, tmp_path, change):
     settings = recipe.model_copy(update={**change, "schedule": "constant", "epochs": 9, "fraction": 1.0})
@@ -233,8 +239,8 @@ def test_other_bytes_in_the_weights_to_start_from_are_another_training(raw, data
 
 def test_a_last_batch_of_one_patch_is_no_trouble(recipe, dataset, tmp_path):
     split = read_split(dataset, "train")
-    assert len(split.labels) % 16 == 1
-    fit(recipe.model_copy(update={"epochs": 1}), dataset, tmp_path)
+    assert len(split.labels) % recipe.batch_size == 1
+    fit(recipe.model_copy(update={"epochs": 1, "fraction": 1.0}), dataset, tmp_path)
     state = load_classifier(tmp_path / "a.safetensors", CPU)
     assert network_logits(state, split.patches, CPU).shape == (33,)
 
@@ -287,9 +293,9 @@ def test_a_batch_computed_in_shares_trains_the_network_of_the_whole_batch(withou
 
 @pytest.mark.slow
 def test_two_processes_train_and_validate_as_one(recipe, without_batch_norm, dataset, tmp_path):
-    validated = recipe.model_copy(update={"batch_size": 8})  # five batches: three and two
     normed = recipe.model_copy(update={"epochs": 1, "fraction": 1.0, "batch_size": 4, "lr": 0.01})
-    both = {"trained": without_batch_norm, "validated": validated, "normed": normed}
+    # five batches are validated: three and two
+    both = {"trained": without_batch_norm, "validated": recipe, "normed": normed}
     arguments = []
     for name, settings in both.items():
         training = "untrained" if name == "validated" else "1"

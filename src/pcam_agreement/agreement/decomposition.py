@@ -207,7 +207,12 @@ class _Estimates:
         def of_recipe(a: int) -> Function:
             return lambda c: self.of("within", c)[..., a] / self.of("total", c)[..., a]
 
-        return {name: self.ratio(of_recipe(a), linear=False) for a, name in enumerate(self.layout.recipes)}
+        total = self.of("total", self.replicates.components)
+        nothing = [
+            "" if of_own > TINY else f"no heatmap of {name} depends on the patch"
+            for name, of_own in zip(self.layout.recipes, total, strict=True)
+        ]
+        return {name: self.ratio(of_recipe(a), nothing[a], linear=False) for a, name in enumerate(self.layout.recipes)}
 
     def imprint(self) -> dict[str, Estimate]:
         def of_recipe(a: int) -> Function:
@@ -269,7 +274,7 @@ class _Pairs:
             itself = np.zeros((*c.shape[:-1], m))
             itself[..., i[i == j]] = c[..., i == j]
             product = itself[..., i] * itself[..., j]
-            return np.divide(c, np.sqrt(product), out=np.full_like(c, np.nan), where=product > TINY**2)
+            return c / np.sqrt(np.where(product > TINY**2, product, np.nan))
 
         self.correlation = self._matrix(correlation(values), i, j, m)
         low, high = jackknife_interval(correlation(values), correlation(without))

@@ -30,9 +30,7 @@ def main(args: Namespace) -> None:
 
 
 def _explain(args: Namespace, raw: dict[str, Any], network: Network) -> None:
-    import torch  # it and what imports it take seconds
-
-    from pcam_agreement.attribution.explain import Explainer, describe
+    from pcam_agreement.attribution.explain import Explainer, describe  # with torch, which takes seconds
     from pcam_agreement.inference import processes
     from pcam_agreement.inference.batch import Batch
     from pcam_agreement.inference.load import load_classifier
@@ -43,7 +41,6 @@ def _explain(args: Namespace, raw: dict[str, Any], network: Network) -> None:
     explanation = section(raw, "explain", Explanation)
     settings = section(raw, f"method.{args.method}", method.Settings)
     device = choose_device(section(raw, "device", Device), explanation.devices)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     process = processes.join(device, explanation.devices, explanation.nodes)
     split = read_split(args.patches, "test")
     if explanation.sample == "first":

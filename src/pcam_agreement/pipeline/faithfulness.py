@@ -37,7 +37,6 @@ def main(args: Namespace) -> None:
     seed, explanation = section(raw, "seeds.perturbation", Seed), section(raw, "explain", Explanation)
     settings = section(raw, "faithfulness", Faithfulness)
     device = choose_device(section(raw, "device", Device))
-    torch.use_deterministic_algorithms(True, warn_only=True)
     split = read_split(args.patches, "test")
     of_recipe = networks({**raw, "recipes": [args.recipe]})
     tested = [next(network for network in of_recipe if network.trained)]

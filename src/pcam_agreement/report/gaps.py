@@ -65,3 +65,9 @@ def gap_test(gaps: pd.DataFrame, seed: int) -> dict:
     test = mantel(gap, agreement, seed)
     values = {"rho": number(test.rho), "p": number(test.p), "critical_rho": number(test.critical)}
     return {"architectures": len(names), **values}
+
+
+def said_of_test(test: Mapping[str, float]) -> str:
+    """A `gap_test` in words."""
+    p = f"p = {test['p']:.2f}" if test["p"] >= 0.005 else "p < 0.01"
+    return f"rank correlation {test['rho']:.2f} ({p})"

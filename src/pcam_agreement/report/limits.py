@@ -9,7 +9,7 @@ import pandas as pd
 
 from pcam_agreement.agreement.decomposition import Decomposition
 from pcam_agreement.networks.recipes import Network
-from pcam_agreement.report.gaps import ENOUGH
+from pcam_agreement.report.gaps import ENOUGH, said_of_test
 from pcam_agreement.report.shares import overlap_with_untrained
 
 ENOUGH_SLIDES = 10
@@ -60,8 +60,8 @@ def limits(run: Run, summary: dict, word: str) -> list[str]:
     for method, gap in summary["auroc_gap"].items():
         if gap["rho"] is not None:
             sentences.append(
-                f"Why: with {run.titles[method]}, the gap in AUROC and A have rank correlation {gap['rho']:.2f} "
-                f"(p = {gap['p']:.2f})."
+                f"Why two architectures look alike: with {run.titles[method]}, their gap in AUROC and how alike they "
+                f"look have {said_of_test(gap)}."
             )
     sentences += _faithfulness(run, summary["faithfulness"])
     sentences += _defects(run, summary["agreement"], patches)

@@ -11,6 +11,9 @@ from pcam_agreement.agreement.decomposition import Decomposition
 from pcam_agreement.report.shares import SHARES
 from pcam_agreement.report.tables import number
 
+NULL = "null: mean IoU on different patches"  # the longest title
+LISTED = 6  # recipes, up to which every pair has a line
+CELL = 11  # characters of a column: an interval and a blank
 ESTIMATES = ("R", *SHARES, "trainings_needed")
 
 
@@ -76,7 +79,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
     """For a terminal: the shares of every method; then mean IoU and weighted IoU of every two recipes, by method.
 
-    pairs: an `agreement_table` of all methods.
+    Of many recipes, the IoU is the mean over pairs. pairs: an `agreement_table` of all methods.
     """
     agreement = summary["agreement"]
     methods = list(agreement)
@@ -86,19 +89,24 @@ def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
         + np.where(pairs["kind"] == "untrained", " *", "")
     )
     wide = recipes.pivot_table(index="of", columns="method", values=["iou", "weighted_iou"], sort=False, dropna=False)
-    names = max(*(len(name) for name in wide.index), 32)
-    fit = max(1, (width - names) // 10)
+    many = recipes["recipe_a"].nunique() > LISTED
+    names = max([len(NULL), *([] if many else map(len, wide.index))])
+    fit = max(1, (width - names) // CELL)
     lines = []
     for start in range(0, len(methods), fit):
         shown = methods[start : start + fit]
         lines += [*_shares(agreement, shown, names), ""]
-        for measure, title in (("iou", "mean IoU of the top-fraction masks"), ("weighted_iou", "mean weighted IoU")):
-            lines += [*_block(title, pd.DataFrame(wide[measure]).reindex(columns=shown), names), ""]
-        lines += [*_block("null: mean IoU on different patches", _nulls(agreement, shown), names), ""]
-    auroc = ", ".join(f"{network} {value:.3f}" for network, value in summary["auroc"].items())
+        masks = "mean IoU of the top-fraction masks"
+        if many:
+            lines += [*_block(masks, _means(agreement, "iou", shown), names), ""]
+        else:
+            for measure, title in (("iou", masks), ("weighted_iou", "mean weighted IoU")):
+                lines += [*_block(title, pd.DataFrame(wide[measure]).reindex(columns=shown), names), ""]
+        lines += [*_block(NULL, _means(agreement, "null", shown), names), ""]
+    rest = "Every pair is in plots/agreement.csv." if many else "*: one or both untrained."
     closing = (
-        f"Explained: {explained(summary)}. Shares are of what depends on the patch in where a network looks. *: one or "
-        f"both untrained. Test AUROC: {auroc}."
+        f"Explained: {explained(summary)}. Shares are of what depends on the patch in where a network looks. {rest} "
+        f"Test AUROC: {_aurocs(summary['auroc'])}."
     )
     return "\n".join([*lines, *textwrap.wrap(closing, width)])
 
@@ -121,11 +129,11 @@ def _shares(agreement: dict, methods: list[str], names: int) -> list[str]:
         if name in ("input", "learned", "noise") and all(value is None for value in values):
             continue
         form = ".0f" if name == "trainings_needed" else ".2f"
-        lines.append(f"{text:{names}}" + "".join(f"{_number(value, form):>10}" for value in values))
+        lines.append(f"{text:{names}}" + "".join(f"{_number(value, form):>{CELL}}" for value in values))
         bounds = [[_rounded(agreement[method][f"{name}_{end}"], name) for end in ("low", "high")] for method in methods]
         if any(low is not None or high is not None for low, high in bounds):
             cells = (_range(low, high, form) for low, high in bounds)
-            lines.append(" " * names + "".join(f"{cell:>10}" for cell in cells))
+            lines.append(" " * names + "".join(f"{cell:>{CELL}}" for cell in cells))
     return lines
 
 
@@ -134,14 +142,25 @@ def _rounded(value: float | None, name: str) -> float | None:
     return ceil(value) if value is not None and name == "trainings_needed" else value
 
 
-def _nulls(agreement: dict, methods: list[str]) -> pd.DataFrame:
+def _aurocs(of_networks: Mapping[str, float]) -> str:
+    """The lowest and the highest of each recipe's trainings, and of untrained networks."""
+    groups: dict[str, list[float]] = {}
+    for network, value in of_networks.items():
+        recipe, _, training = network.rpartition("-")
+        groups.setdefault("untrained" if training.startswith("untrained") else recipe, []).append(value)
+    spans = {name: dict.fromkeys(f"{value:.3f}" for value in (min(of), max(of))) for name, of in groups.items()}
+    return ", ".join(f"{name} {' to '.join(spans[name])}" for name in sorted(spans, key="untrained".__eq__))
+
+
+def _means(agreement: dict, measure: str, methods: list[str]) -> pd.DataFrame:
+    """Over all pairs of trained networks."""
     kinds = {"between": "two recipes", "within": "two trainings of one recipe"}
-    rows = {text: [agreement[method][f"null_{kind}"] for method in methods] for kind, text in kinds.items()}
+    rows = {text: [agreement[method][f"{measure}_{kind}"] for method in methods] for kind, text in kinds.items()}
     return pd.DataFrame.from_dict(rows, "index", dtype=float, columns=methods)
 
 
 def _block(title: str, wide: pd.DataFrame, names: int) -> list[str]:
-    cells = ("".join(f"{_number(value, '.3f'):>10}" for value in row) for row in wide.to_numpy())
+    cells = ("".join(f"{_number(value, '.3f'):>{CELL}}" for value in row) for row in wide.to_numpy())
     return [
         *_head(title, list(wide.columns), names),
         *(f"{name:{names}}{row}" for name, row in zip(wide.index, cells, strict=True)),
@@ -153,7 +172,7 @@ def _head(title: str, methods: list[str], names: int) -> list[str]:
         name if len(name) <= 9 else "".join(part[0] for part in name.split("_")) if "_" in name else name[:9]
         for name in methods
     ]
-    head = f"{title:{names}}" + "".join(f"{name:>10}" for name in short)
+    head = f"{title:{names}}" + "".join(f"{name:>{CELL}}" for name in short)
     return [head, "-" * len(head)]
 
 
@@ -162,7 +181,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _range(low: float | None, high: float | None, form: str) -> str:
-    """An interval in nine characters; "≥ n" where it has no upper end."""
+    """An interval; "≥ n" where it has no upper end."""
+    low_end, high_end = _number(low, form), _number(high, form)
     if low is None:
-        return "-" if high is None else f"≤{high:{form}}"
-    return f"≥{low:{form}}" if high is None else f"{low:{form}}–{high:{form}}"
+        return "-" if high is None else f"≤{high_end}"
+    return f"≥{low_end}" if high is None else f"{low_end}–{high_end}"

@@ -114,6 +114,11 @@ class Learner(LightningModule):
         if settings.schedule == "constant":
             return {"optimizer": optimiser}
         steps = int(self.trainer.estimated_stepping_batches)
+        if steps < 2:  # the rate of a cycle of one is nearly 0
+            raise ValueError(
+                f"network.{self.network.recipe}: expected at least 2 training steps for a cosine schedule, found "
+                f"{steps}; raise epochs or fraction, lower batch_size, or set schedule to constant."
+            )
         schedule = one_cycle(optimiser, settings.lr, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -1,7 +1,8 @@
 // Performance against agreement: do networks that perform alike agree more?
 "use strict";
 
-const GAP = { width: 420, height: 280, left: 56, right: 16, top: 14, bottom: 44 };
+// ends of A's axis: a few values, divided by next to nothing, would press all others together
+const GAP = { width: 420, height: 280, left: 56, right: 16, top: 14, bottom: 44, ends: [-1, 2] };
 
 /** One point a pair of architectures: how far apart they perform, and how much they agree; of five or more. */
 function gapPlot(state, { run, number }) {
@@ -20,11 +21,14 @@ function gapPlot(state, { run, number }) {
     ends: [row.low, row.agreement, row.high].map(Number),
   }));
   const right = 1.15 * Math.max(...numbers.map((item) => item.x), 0.001);
-  const bottom = Math.min(0, ...numbers.flatMap((item) => item.ends));
-  const top = Math.max(...numbers.flatMap((item) => item.ends));
+  const [lowest, highest] = [Math.min, Math.max].map((most) => most(...numbers.flatMap((item) => item.ends)));
+  const bottom = Math.max(Math.min(0, lowest), GAP.ends[0]);
+  const top = Math.min(highest, GAP.ends[1]);
   const x = (value) => GAP.left + (value / right) * (GAP.width - GAP.left - GAP.right);
-  const y = (value) =>
-    GAP.height - GAP.bottom - ((value - bottom) / (top - bottom)) * (GAP.height - GAP.top - GAP.bottom);
+  const y = (value) => {
+    const shown = Math.min(Math.max(value, bottom), top);
+    return GAP.height - GAP.bottom - ((shown - bottom) / (top - bottom)) * (GAP.height - GAP.top - GAP.bottom);
+  };
   const status = element("p", { class: "hint", role: "status" });
   const name = (row) => `${row.architecture_a} ~ ${row.architecture_b}`;
   const label = (row) => name(row).replaceAll("timm/", "");
@@ -72,7 +76,7 @@ function gapPlot(state, { run, number }) {
   return element(
     "figure",
     { class: "gap" },
-    element("figcaption", {}, title + result),
+    element("figcaption", {}, title + result + (lowest < bottom || highest > top ? " What is beyond lies at the edge." : "")),
     element(
       "svg:svg",
       { viewBox: `0 0 ${GAP.width} ${GAP.height}`, role: "group", "aria-label": title },

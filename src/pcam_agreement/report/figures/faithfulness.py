@@ -3,32 +3,38 @@
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pcam_agreement.report.figures.panels import add_legend, add_title, panels
+from pcam_agreement.report.figures.panels import BEYOND, add_legend, add_title, end_axis, panels
 
+READABLE = 16  # networks, up to which there is room between them
 COLOURS = {"deletion": "#00467f", "insertion": "#b8860b"}
 
 
 def gains(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """One panel a method, two lines a network: the gain of deletion and insertion over random places."""
     methods, networks = list(table["method"].unique()), list(table["network"].unique())
-    figure, axes = panels(methods, titles, 3.0, 0.4 * len(networks) + 0.9, margin=2.0, sharex=True, sharey=True)
+    height = 0.4 if len(networks) <= READABLE else 0.22
+    figure, axes = panels(methods, titles, 3.0, height * len(networks) + 0.9, margin=2.0, sharex=True, sharey=True)
+    drawn: list[tuple[Axes, pd.DataFrame, str]] = []
     for axis, method in zip(axes, methods, strict=True):
         rows = table[table["method"] == method].set_index("network").loc[networks]
         for place, (name, colour) in zip((-0.14, 0.14), COLOURS.items(), strict=True):
             lines = [row + place for row in range(len(networks))]
             axis.hlines(lines, rows[f"{name}_gain_low"], rows[f"{name}_gain_high"], color=colour, lw=2)
-            axis.plot(rows[f"{name}_gain"], lines, "o", color=colour, ms=5)
+            points = pd.DataFrame({"x": rows[f"{name}_gain"], "y": lines})
+            axis.plot(points["x"], points["y"], "o", color=colour, ms=5)
+            drawn.append((axis, points, colour))
         axis.axvline(0, color="black", ls=":", lw=1)
         axis.set_yticks(range(len(networks)), networks)
         axis.grid(axis="x", alpha=0.3)
         axis.set_xlabel("gain over the same map\nat a random place", fontsize=8)
-    axes[0].invert_yaxis()
-    trained = table.drop_duplicates("network").set_index("network")["trained"]
-    for label in axes[0].get_yticklabels():
-        label.set_color("black" if trained[label.get_text()] else "#808080")
+        for label, trained in zip(axis.get_yticklabels(), rows["trained"], strict=False):
+            label.set_color("black" if trained else "#808080")
+    beyond = [end_axis(axis, points, "x", colour) for axis, points, colour in drawn]
+    axes[0].set_ylim(len(networks) - 0.5, -0.5)
     meaning = {"deletion": "deleting the highest pixels", "insertion": "inserting the highest pixels"}
     handles = [Line2D([], [], color=colour, marker="o", lw=2, label=meaning[name]) for name, colour in COLOURS.items()]
     add_legend(figure, handles)
@@ -36,6 +42,7 @@ def gains(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         figure,
         "Do the heatmaps show which pixels their network uses? Both intervals (95 %) must lie above 0",
         "(in units of the mean change of the score between a patch and the filled patch). It says that a heatmap is "
-        "true to its network, not that the network learnt anything: untrained networks (grey names) can pass as well.",
+        "true to its network, not that the network learnt anything: untrained networks (grey names) can pass as well."
+        + (f" {BEYOND}" if any(beyond) else ""),
     )
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcam_agreement.networks.recipes import Network
-from pcam_agreement.report.figures.panels import add_title, panels
+from pcam_agreement.report.figures.panels import UNDEFINED_MEANS, add_title, panels, show_undefined
 
 COLOURS = "cividis"  # survives colour blindness and grey print
 READABLE = 16  # networks, up to which a number fits into a cell
@@ -30,13 +30,14 @@ def correlations(pairs: pd.DataFrame, networks: Sequence[Network], titles: Mappi
     room = 0.075 * max(map(len, labels))  # for the names below and beside the cells
     columns = 3 if m <= READABLE else 2
     figure, axes = panels(methods, titles, size + 0.2, size + room, columns, margin=1.0 + room, sharey=True)
-    image = None
+    image, undefined = None, False
     for axis, method in zip(axes, methods, strict=True):
         matrix = np.full((m, m), np.nan)
         for pair in pairs[pairs["method"] == method].itertuples():
             i, j = names.index(str(pair.network_a)), names.index(str(pair.network_b))
             matrix[i, j] = matrix[j, i] = pair.correlation
         image = axis.imshow(matrix, COLOURS, vmin=0, vmax=1)
+        undefined |= show_undefined(axis, np.isnan(matrix) & ~np.eye(m, dtype=bool))
         for i, j in np.argwhere(np.isfinite(matrix)) if m <= READABLE else ():
             colour = "black" if matrix[i, j] > 0.5 else "white"
             text = axis.text(j, i, f"{round(100 * matrix[i, j])}", fontsize=6.5, ha="center", va="center", color=colour)
@@ -56,7 +57,7 @@ def correlations(pairs: pd.DataFrame, networks: Sequence[Network], titles: Mappi
         "Which networks look alike? Correlation of what depends on the patch in where two networks look "
         + ("(numbers in hundredths)" if m <= READABLE else ""),
         f"(1: the same on every patch; 0: as alike as on different patches; between lines: trainings of one {word}; "
-        "last: untrained)",
+        f"last: untrained{UNDEFINED_MEANS if undefined else ''})",
     )
     return figure
 

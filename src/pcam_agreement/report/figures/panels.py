@@ -3,13 +3,15 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -18,6 +20,9 @@ from pcam_agreement.core.files import atomic_file
 matplotlib.use("Agg")
 
 WIDTH, HEIGHT = 7.5, 2.8  # inches, of the smallest figure
+UNDEFINED, UNDEFINED_MEANS = "#e6b8b0", "; pink: undefined"  # in no map of colours that is used here
+BEYOND = "(triangles: beyond the end of the axis)"
+ENDS, MARKERS = (-1.0, 2.0), {"x": "<>", "y": "v^"}  # of an axis on which 0 is nothing and 1 is all
 # Pairs of networks, told apart by colour, by grey level and by shape.
 KINDS: dict[str, dict[str, Any]] = {
     "between": {"color": "#00467f", "marker": "o"},
@@ -49,12 +54,36 @@ def panels(
     rows = -(-len(methods) // columns)
     figure = Figure((max(columns * width + margin, WIDTH), max(rows * height + 1.1, HEIGHT)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
-    for axis in axes.flat[len(methods) :]:
-        axis.axis("off")
+    for place in range(len(methods), rows * columns):
+        axes.flat[place].axis("off")
+        axes.flat[place - columns].tick_params(labelbottom=True)  # with a shared axis only the lowest row has numbers
     for axis, method in zip(axes.flat, methods, strict=False):
         axis.set_title(titles[method], fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes.flat[: len(methods)])
+
+
+def show_undefined(axis: Axes, cells: np.ndarray) -> bool:
+    """Colour the cells [m, m] of a matrix that have no value; whether there are any."""
+    if cells.any():
+        axis.imshow(np.where(cells, 1.0, np.nan), ListedColormap([UNDEFINED]))
+    return bool(cells.any())
+
+
+def end_axis(axis: Axes, points: pd.DataFrame, along: Literal["x", "y"], colour: str) -> bool:
+    """End the x or y axis where a few values, divided by next to nothing, would press all others together.
+
+    points: of columns x and y; those beyond an end are triangles there. Whether the axis was shortened.
+    """
+    low, high = axis.get_xlim() if along == "x" else axis.get_ylim()
+    for end, marker, beyond in zip(
+        ENDS, MARKERS[along], (points[along] < ENDS[0], points[along] > ENDS[1]), strict=True
+    ):
+        if beyond.any():  # the layout would make room for a line of no points at the origin
+            at_end = points[beyond].assign(**{along: end})
+            axis.plot(at_end["x"], at_end["y"], marker, color=colour, clip_on=False)
+    (axis.set_xlim if along == "x" else axis.set_ylim)(max(low, ENDS[0]), min(high, ENDS[1]))
+    return low < ENDS[0] or high > ENDS[1]
 
 
 def add_title(figure: Figure, *lines: str) -> None:

@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pcam_agreement.report.figures.panels import add_legend, add_title, panels
+from pcam_agreement.report.figures.panels import UNDEFINED_MEANS, add_legend, add_title, panels, show_undefined
 
 COLOURS = "cividis"  # survives colour blindness and grey print
 READABLE = 10  # recipes, up to which numbers stand in the cells; of more they are in plots/recipes.csv
 TARGET = 0.8
+LOWEST = -0.5  # of a reliability that is shown: those below 0 are noise, and grow without end
 DASHES = ("-", "--", "-.", (0, (1, 1)))
 
 
@@ -26,7 +27,7 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
     readable = len(order) <= READABLE
     size = max(0.85 * m, 2.2) if readable else 0.25 * m
     figure, axes = panels(methods, titles, size + 0.3, size + room, margin=1.0 + room, sharey=True)
-    image = None
+    image, undefined = None, False
     for axis, method in zip(axes, methods, strict=True):
         matrix = np.full((m, m), np.nan)
         for pair in recipes[recipes["method"] == method].to_dict("records"):
@@ -43,6 +44,7 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
             text = "undefined" if len(order) > 1 else f"one {word} only"
             axis.text((m - 1) / 2, (m - 1) / 2, text, ha="center", va="center", fontsize=9)
         image = axis.imshow(matrix, COLOURS, vmin=0, vmax=1)
+        undefined |= show_undefined(axis, np.isnan(matrix) & np.tri(m, dtype=bool))
         points = 10 if readable else 7
         turn = 40 if readable else 90
         axis.set_xticks(
@@ -53,11 +55,12 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
         axis.spines[:].set_visible(False)
     assert image is not None
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label="A (colours end at 0 and 1)")
+    small = "small: 95 % interval" if readable else "numbers and intervals are in plots/recipes.csv"
     add_title(
         figure,
         f"How alike are two {word}s in where they look, corrected for differences between trainings? "
         f"A = 1: as two trainings of one {word}; 0: they share nothing that depends on the patch.",
-        "(small: 95 % interval)" if readable else "(numbers and intervals are in plots/recipes.csv; white: undefined)",
+        f"({small}{UNDEFINED_MEANS if undefined else ''})",
     )
     return figure
 
@@ -85,7 +88,8 @@ def reliability(table: pd.DataFrame, titles: Mapping[str, str], word: str) -> Fi
         axis.set_xticks(sorted(table["trainings"].unique()))
         axis.set_xlabel("trainings averaged")
         axis.grid(alpha=0.3)
-    axes[0].set_ylim(min(0.0, 1.1 * table["value"].min()) if table["value"].notna().any() else 0.0, 1.0)
+    lowest = table["value"].min() if table["value"].notna().any() else 0.0
+    axes[0].set_ylim(max(min(0.0, 1.1 * lowest), LOWEST), 1.0)
     axes[0].set_ylabel(f"how much is of the {word}")
     handles = [Line2D([], [], label=name, **style) for name, style in styles.items() if name != "all"]
     handles.append(Line2D([], [], label=f"all {word}s (shaded: 95 % interval)", **styles["all"]))

@@ -7,7 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pcam_agreement.report.figures.panels import KINDS, add_legend, add_title, kind_names, panels
+from pcam_agreement.report.figures.panels import BEYOND, KINDS, add_legend, add_title, end_axis, kind_names, panels
+from pcam_agreement.report.gaps import said_of_test
+
+READABLE = 50  # pairs, of which intervals may lie on each other
 
 
 def curves(curve: pd.DataFrame, titles: Mapping[str, str], word: str) -> Figure:
@@ -57,6 +60,8 @@ def strata_means(strata: pd.DataFrame, titles: Mapping[str, str], word: str) -> 
         axis.set_xlabel("IoU less its null")
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
+    if strata["excess"].isna().all():
+        axes[0].set_xlim(-0.1, 1)  # of nothing it would be 1e-17 wide
     if kinds:
         words = kind_names(word)
         add_legend(figure, [Line2D([], [], lw=2.5, ms=5, label=words[kind], **KINDS[kind]) for kind in kinds])
@@ -71,19 +76,24 @@ def strata_means(strata: pd.DataFrame, titles: Mapping[str, str], word: str) -> 
 def performance_gaps(gaps: pd.DataFrame, tests: Mapping[str, dict], titles: Mapping[str, str]) -> Figure:
     """One panel a method, one point a pair of architectures: gap in mean AUROC against A, with Mantel's test."""
     figure, axes = panels(list(tests), titles, 4.6, 3.3, 2)
+    shortened = False
     for axis, (method, test) in zip(axes, tests.items(), strict=True):
         points = gaps[gaps["method"] == method]
-        axis.vlines(points["auroc_gap"], points["low"], points["high"], color="#00467f", alpha=0.4, lw=2)
-        axis.plot(points["auroc_gap"], points["agreement"], "o", color="#00467f")
+        alpha = 0.4 if len(points) <= READABLE else 0.15
+        axis.vlines(points["auroc_gap"], points["low"], points["high"], color="#00467f", alpha=alpha, lw=2)
+        dots = pd.DataFrame({"x": points["auroc_gap"], "y": points["agreement"]})
+        axis.plot(dots["x"], dots["y"], "o", color="#00467f")
+        shortened |= end_axis(axis, dots, "y", "#00467f")
         if len(points) <= 10:
             _label(axis, points)
         axis.axhline(0, color="black", ls=":", lw=1)
         axis.set_xlim(0, max(1.1 * points["auroc_gap"].max(), 1e-3))
         axis.set_xlabel("gap in mean test AUROC (0: they perform alike)")
         axis.set_ylabel("normalised agreement A")
-        result = "undefined: some A is" if test["rho"] is None else f"rho {test['rho']:.2f}, p {test['p']:.2f}"
+        result = said_of_test(test) if test["rho"] is not None else "some pairs have no A"
         axis.set_title(f"{axis.get_title()}\n{test['architectures']} architectures: {result}", fontsize=9)
-    add_title(figure, "Do architectures that perform alike look alike? One point a pair of architectures")
+    title = "Do architectures that perform alike look alike? One point a pair of architectures"
+    add_title(figure, title, *([BEYOND] if shortened else []))
     return figure
 
 
