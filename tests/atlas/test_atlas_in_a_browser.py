@@ -199,6 +199,26 @@ def test_pairs_of_one_recipe_and_with_untrained_networks_are_marked_and_stand_to
     assert tab.locator("#matrices .cell.untrained").count() == 13
 
 
+def test_of_many_networks_a_cell_is_a_colour_and_its_number_is_said_where_it_can_be_seen(tmp_path, tab):
+    raw = small(RECIPES, (*range(1, 13), "untrained"), ["lime"])
+    made_up_run.write(tmp_path, raw, patches=7, slides=3)
+    made_up_run.build(tmp_path)
+    look(tab, tmp_path, method="lime")
+    tab.set_viewport_size({"width": 800, "height": 400})
+    cells, rows = tab.locator("#matrices .cell"), table(tmp_path, "agreement").set_index(["network_a", "network_b"])
+    assert cells.all_inner_texts() == [""] * (26 * 25 // 2)
+    assert {(box["width"], box["height"]) for box in (cells.nth(n).bounding_box() for n in (0, 50, 324))} == {(12, 12)}
+    cells.first.hover()
+    details = tab.locator("#matrices .details")
+    box = details.bounding_box()
+    assert box["y"] + box["height"] <= 400
+    assert f"IoU\n{digits(rows.loc[('test_resnet-1', 'test_resnet-2'), 'iou'])}" in details.inner_text()
+    look(tab, tmp_path, view="patch", patch=key(tmp_path, 3), method="lime")
+    first = tab.locator("#pairs .cell").first
+    assert first.inner_text() == ""
+    assert re.fullmatch(r"test_resnet-1 ~ test_resnet-2: 0\.\d+", first.get_attribute("title"))
+
+
 def test_agreement_of_recipes_and_the_trainings_to_average_fold_below(run, tab):
     look(tab, run, method="lime")
     said = tab.locator("#recipes").text_content()

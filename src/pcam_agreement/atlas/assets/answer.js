@@ -90,14 +90,14 @@ function matrix(state, { run, number }) {
         focus: () => explain(row),
         mouseenter: () => explain(row),
       },
-      share === null ? "undefined" : digits(row[measure]),
+      isDense(order) ? "" : share === null ? "undefined" : digits(row[measure]),
     );
   };
   explain(pairRow(run, method, ...firstPair(run)));
   const title = atlas.runs.length > 1 ? `${run.name}: ` : "";
   return element(
     "figure",
-    { class: order.length > 6 ? "matrix many" : "matrix" },
+    { class: matrixClass(order, 6) },
     element(
       "figcaption",
       {},

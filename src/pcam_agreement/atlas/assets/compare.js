@@ -81,6 +81,7 @@ function pairTable(state, shown, top) {
       first: mapName({ run: number, method, network: a }),
       second: mapName({ run: number, method, network: b }),
     };
+    const text = iou === null ? "–" : digits(iou);
     return element(
       "a",
       {
@@ -88,13 +89,14 @@ function pairTable(state, shown, top) {
         href: link(state, names),
         "aria-current": chosen.has(a) && chosen.has(b) ? "true" : null,
         style: iou === null ? "" : shade(iou),
+        title: isDense(order) ? `${a} ~ ${b}: ${text}` : null,
       },
-      iou === null ? "–" : digits(iou),
+      isDense(order) ? "" : text,
     );
   };
   return element(
     "figure",
-    { class: order.length > 4 ? "matrix many" : "matrix" },
+    { class: matrixClass(order, 4) },
     element("figcaption", {}, `IoU of every pair on this patch, ${method}, at ${percent(top)} (colours from 0 to 1)`),
     pairsTable(order, cell),
   );

@@ -62,7 +62,7 @@ function gapPlot(state, { run, number }) {
         mouseenter: () => status.replaceChildren(text),
       },
       element("svg:title", {}, text),
-      element("svg:circle", { cx: x(gap), cy: y(ends[1]), r: 5 }),
+      element("svg:circle", { cx: x(gap), cy: y(ends[1]), r: rows.length > 50 ? 3 : 5 }),
       labels[place] && element("svg:text", labels[place], label(row)),
     );
   });

@@ -72,6 +72,13 @@ function pairsTable(names, cell) {
   );
 }
 
+/** Of so many networks a cell is a colour alone: its number is in what is said when it is pointed at. */
+const isDense = (names) => names.length > 24;
+
+/** Of more than `upright` networks the names of columns are turned. */
+const matrixClass = (names, upright) =>
+  `matrix${names.length > upright ? " many" : ""}${isDense(names) ? " dense" : ""}`;
+
 const percent = (fraction) => `${Number((100 * fraction).toFixed(2))} %`;
 
 /** The style of a cell: its colour from 0 to 1, and writing that can be read on it. */
