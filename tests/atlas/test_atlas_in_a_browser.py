@@ -213,6 +213,10 @@ def test_of_many_networks_a_cell_is_a_colour_and_its_number_is_said_where_it_can
     box = details.bounding_box()
     assert box["y"] + box["height"] <= 400
     assert f"IoU\n{digits(rows.loc[('test_resnet-1', 'test_resnet-2'), 'iou'])}" in details.inner_text()
+    for number in (60, 150, 324):
+        cells.nth(number).focus()
+        tab.wait_for_timeout(100)
+        assert cells.nth(number).evaluate(SEEN)
     look(tab, tmp_path, view="patch", patch=key(tmp_path, 3), method="lime")
     first = tab.locator("#pairs .cell").first
     assert first.inner_text() == ""
@@ -234,6 +238,12 @@ def test_doubts_about_heatmaps_stand_beside_the_pair(run, tab):
     said = tab.locator("#pair").inner_text()
     assert "test_resnet-1: 1 of 24 maps constant" in said
     assert "test_resnet-untrained: uninformative by deletion and insertion" in said
+
+
+SEEN = """cell => {
+  const { left, top, width, height } = cell.getBoundingClientRect();
+  return document.elementFromPoint(left + width / 2, top + height / 2) === cell;
+}"""  # whether nothing lies over it
 
 
 def look_at_gaps(tab, run: Path, folder: Path, gaps, values) -> list[dict]:
@@ -264,7 +274,7 @@ def test_a_few_wild_agreements_lie_at_the_edge_and_do_not_press_the_others_toget
         for above, value in zip(heights[:8], values, strict=True)
     )
     assert "A 40" in tab.locator("#gaps svg a").nth(8).get_attribute("aria-label")
-    assert "What is beyond lies at the edge." in tab.locator("#gaps figcaption").inner_text()
+    assert "Values below -1 or above 2 lie at the edge." in tab.locator("#gaps figcaption").inner_text()
 
 
 def test_gaps_are_shown_of_five_architectures_or_more_with_labels_that_lie_on_nothing(run, tmp_path, tab):

@@ -147,9 +147,15 @@ def test_gaps_are_drawn_with_their_test():
     assert "a ~ b" in said and panels.BEYOND not in said
 
 
-def test_what_is_next_to_impossible_is_not_said_to_be_impossible():
-    assert gaps.said_of_test({"rho": -0.371, "p": 0.0001}) == "rank correlation -0.37 (p < 0.01)"
-    assert gaps.said_of_test({"rho": -0.371, "p": 0.0064}) == "rank correlation -0.37 (p = 0.01)"
+@pytest.mark.parametrize("values", [(0.5, 0.6, 0.7), (5.0, 6.0, 9.0), (-3.0, -4.0, -5.0), (np.nan,) * 3])
+def test_no_agreement_is_on_the_axis_of_gaps_wherever_the_points_are(values):
+    table = pd.DataFrame(
+        [("lime", "a", b, 0.1, value, value, value) for b, value in zip("bcd", values, strict=True)],
+        columns=["method", "architecture_a", "architecture_b", "auroc_gap", "agreement", "low", "high"],
+    )
+    (axis,) = trends.performance_gaps(table, {"lime": {"architectures": 3, "rho": None}}, TITLES).axes
+    low, high = axis.get_ylim()
+    assert -1 <= low < 0 < high <= 2
 
 
 def test_a_few_values_that_are_divided_by_next_to_nothing_do_not_press_the_others_together(tmp_path):
@@ -165,6 +171,10 @@ def test_a_few_values_that_are_divided_by_next_to_nothing_do_not_press_the_other
     ends = {line.get_marker(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() in "v^"}
     assert ends == {"v": [[0.3, -1]], "^": [[0.2, 2]]}
     assert panels.BEYOND in figure.get_suptitle()
+    named = {text.get_text(): text for text in axis.texts}
+    assert set(named) == {"a ~ b"} and len(axis.texts) == 3
+    for text in axis.texts:  # matplotlib draws none whose point lies outside
+        assert -1 <= text.xy[1] <= 2
 
 
 def test_every_column_of_panels_has_its_numbers_and_untrained_networks_are_grey_in_every_row(tmp_path):
@@ -187,6 +197,39 @@ def test_every_column_of_panels_has_its_numbers_and_untrained_networks_are_grey_
         assert [label.get_color() for label in first.get_yticklabels()] == ["black", "#808080"]
     assert axes[0].get_xlim()[0] == -1 and axes[0].get_xlim()[1] == 2
     assert panels.BEYOND in figure.get_suptitle().replace("\n", " ")
+
+
+def test_reliabilities_that_are_left_out_of_the_figure_are_said(tmp_path):
+    table = pd.DataFrame(
+        [
+            ("lime", recipe, n, value / n, value, value, 5.0, 4.0, 6.0, "")
+            for recipe, value in (("a", 0.5), ("all", -0.9))
+            for n in (1, 2)
+        ],
+        columns=[
+            "method",
+            "recipe",
+            "trainings",
+            "value",
+            "low",
+            "high",
+            "needed",
+            "needed_low",
+            "needed_high",
+            "reason",
+        ],
+    )
+    figure = recipes.reliability(table, {"lime": "LIME"}, "recipe")
+    assert figure.axes[0].get_ylim()[0] == recipes.LOWEST
+    assert f"values below {recipes.LOWEST} are not shown" in figure.get_suptitle()
+
+
+def test_one_recipe_has_no_pair_and_so_none_that_is_undefined():
+    table = pd.DataFrame(columns=["method", "recipe_a", "recipe_b", "value", "low", "high"])
+    for order, pink in ((["a"], False), (["a", "b", "c"], True)):
+        figure = recipes.agreement(table, order, {"lime": "LIME"}, "recipe")
+        assert ("pink" in figure.get_suptitle()) == pink
+        assert ("one recipe only" in words(figure)) != pink
 
 
 def test_pairs_without_a_value_have_a_colour_of_their_own_and_those_of_a_network_with_itself_none():

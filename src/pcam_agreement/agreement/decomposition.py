@@ -208,11 +208,12 @@ class _Estimates:
             return lambda c: self.of("within", c)[..., a] / self.of("total", c)[..., a]
 
         total = self.of("total", self.replicates.components)
-        nothing = [
-            "" if of_own > TINY else f"no heatmap of {name} depends on the patch"
-            for name, of_own in zip(self.layout.recipes, total, strict=True)
-        ]
-        return {name: self.ratio(of_recipe(a), nothing[a], linear=False) for a, name in enumerate(self.layout.recipes)}
+        return {
+            name: self.ratio(
+                of_recipe(a), "" if total[a] > TINY else f"no heatmap of {name} depends on the patch", linear=False
+            )
+            for a, name in enumerate(self.layout.recipes)
+        }
 
     def imprint(self) -> dict[str, Estimate]:
         def of_recipe(a: int) -> Function:

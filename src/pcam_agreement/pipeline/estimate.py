@@ -31,7 +31,7 @@ from pcam_agreement.training.settings import Recipe
 PROCESS = 7e8  # bytes of a process that has imported torch, and has done nothing
 GB, MINUTE, HOUR = 1e9, 60, 3600
 NOT_COUNTED = (
-    "Not counted: fetch, report and atlas, DVC and the start of stages (.3 s each on a CPU under Linux, up to 6 s "
+    "Not counted: fetch, report and atlas, DVC and the start of stages (0.2 s each on a CPU under Linux, up to 6 s "
     "elsewhere), LIME's regression. Weights are random: how many steps or samples a trained network's maps take lies "
     "between the two numbers."
 )

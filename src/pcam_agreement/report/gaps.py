@@ -1,6 +1,7 @@
 """Do recipes that perform alike look alike? A table over pairs of architectures, and Mantel's test of it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,8 @@ def _mean(values: pd.Series) -> float:
 def gap_test(gaps: pd.DataFrame, seed: int) -> dict:
     """Spearman's rho between gap and A over the pairs of a `gap_table`, and Mantel's test of it; {} without rows.
 
-    critical_rho: the least |rho| that so few architectures could make significant. None where some A is undefined.
+    critical_rho: the least |rho| that so few architectures could make significant. All are None where some A is
+    undefined, or all A or all gaps are the same.
     """
     if gaps.empty:
         return {}
@@ -67,7 +69,9 @@ def gap_test(gaps: pd.DataFrame, seed: int) -> dict:
     return {"architectures": len(names), **values}
 
 
-def said_of_test(test: Mapping[str, float]) -> str:
+def said_of_test(test: Mapping[str, Any]) -> str:
     """A `gap_test` in words."""
+    if test["rho"] is None:
+        return "no rank correlation (an A is undefined, or all A or gaps are the same)"
     p = f"p = {test['p']:.2f}" if test["p"] >= 0.005 else "p < 0.01"
     return f"rank correlation {test['rho']:.2f} ({p})"

@@ -11,9 +11,8 @@ from pcam_agreement.agreement.decomposition import Decomposition
 from pcam_agreement.report.shares import SHARES
 from pcam_agreement.report.tables import number
 
-NULL = "null: mean IoU on different patches"  # the longest title
 LISTED = 6  # recipes, up to which every pair has a line
-CELL = 11  # characters of a column: an interval and a blank
+NAME, CELL = 32, 12  # characters of the first column, of the others: an interval of two negative ends and a blank
 ESTIMATES = ("R", *SHARES, "trainings_needed")
 
 
@@ -79,7 +78,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
     """For a terminal: the shares of every method; then mean IoU and weighted IoU of every two recipes, by method.
 
-    Of many recipes, the IoU is the mean over pairs. pairs: an `agreement_table` of all methods.
+    Of many recipes only the mean IoU over their pairs. pairs: an `agreement_table` of all methods.
     """
     agreement = summary["agreement"]
     methods = list(agreement)
@@ -89,20 +88,20 @@ def as_text(summary: dict, pairs: pd.DataFrame, width: int = 80) -> str:
         + np.where(pairs["kind"] == "untrained", " *", "")
     )
     wide = recipes.pivot_table(index="of", columns="method", values=["iou", "weighted_iou"], sort=False, dropna=False)
-    many = recipes["recipe_a"].nunique() > LISTED
-    names = max([len(NULL), *([] if many else map(len, wide.index))])
+    many = len({*pairs["recipe_a"], *pairs["recipe_b"]}) > LISTED
+    names = NAME if many else max(NAME, *map(len, wide.index))
     fit = max(1, (width - names) // CELL)
     lines = []
     for start in range(0, len(methods), fit):
         shown = methods[start : start + fit]
         lines += [*_shares(agreement, shown, names), ""]
-        masks = "mean IoU of the top-fraction masks"
+        masks = "mean IoU of top-fraction masks"
         if many:
             lines += [*_block(masks, _means(agreement, "iou", shown), names), ""]
         else:
             for measure, title in (("iou", masks), ("weighted_iou", "mean weighted IoU")):
                 lines += [*_block(title, pd.DataFrame(wide[measure]).reindex(columns=shown), names), ""]
-        lines += [*_block(NULL, _means(agreement, "null", shown), names), ""]
+        lines += [*_block("null: IoU on different patches", _means(agreement, "null", shown), names), ""]
     rest = "Every pair is in plots/agreement.csv." if many else "*: one or both untrained."
     closing = (
         f"Explained: {explained(summary)}. Shares are of what depends on the patch in where a network looks. {rest} "
@@ -144,12 +143,18 @@ def _rounded(value: float | None, name: str) -> float | None:
 
 def _aurocs(of_networks: Mapping[str, float]) -> str:
     """The lowest and the highest of each recipe's trainings, and of untrained networks."""
-    groups: dict[str, list[float]] = {}
+    trained: dict[str, list[float]] = {}
+    untrained: list[float] = []
     for network, value in of_networks.items():
         recipe, _, training = network.rpartition("-")
-        groups.setdefault("untrained" if training.startswith("untrained") else recipe, []).append(value)
-    spans = {name: dict.fromkeys(f"{value:.3f}" for value in (min(of), max(of))) for name, of in groups.items()}
-    return ", ".join(f"{name} {' to '.join(spans[name])}" for name in sorted(spans, key="untrained".__eq__))
+        (untrained if training.startswith("untrained") else trained.setdefault(recipe, [])).append(value)
+    spans = [f"{recipe} {_span(values)}" for recipe, values in trained.items()]
+    return ", ".join([*spans, *([f"untrained {_span(untrained)}"] if untrained else [])])
+
+
+def _span(values: list[float]) -> str:
+    low, high = f"{min(values):.3f}", f"{max(values):.3f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _means(agreement: dict, measure: str, methods: list[str]) -> pd.DataFrame:

@@ -90,7 +90,7 @@ function matrix(state, { run, number }) {
         focus: () => explain(row),
         mouseenter: () => explain(row),
       },
-      isDense(order) ? "" : share === null ? "undefined" : digits(row[measure]),
+      isDense(order) ? (share === null ? "–" : "") : share === null ? "undefined" : digits(row[measure]),
     );
   };
   explain(pairRow(run, method, ...firstPair(run)));

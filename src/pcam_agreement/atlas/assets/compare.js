@@ -91,7 +91,7 @@ function pairTable(state, shown, top) {
         style: iou === null ? "" : shade(iou),
         title: isDense(order) ? `${a} ~ ${b}: ${text}` : null,
       },
-      isDense(order) ? "" : text,
+      isDense(order) && iou !== null ? "" : text,
     );
   };
   return element(

@@ -23,7 +23,7 @@ function gapPlot(state, { run, number }) {
   const right = 1.15 * Math.max(...numbers.map((item) => item.x), 0.001);
   const [lowest, highest] = [Math.min, Math.max].map((most) => most(...numbers.flatMap((item) => item.ends)));
   const bottom = Math.max(Math.min(0, lowest), GAP.ends[0]);
-  const top = Math.min(highest, GAP.ends[1]);
+  const top = Math.min(Math.max(0, highest), GAP.ends[1]);
   const x = (value) => GAP.left + (value / right) * (GAP.width - GAP.left - GAP.right);
   const y = (value) => {
     const shown = Math.min(Math.max(value, bottom), top);
@@ -68,15 +68,15 @@ function gapPlot(state, { run, number }) {
   });
   const result =
     test.rho === null
-      ? "An undefined A leaves no rank correlation."
-      : `Rank correlation ${digits(test.rho)}, p = ${digits(test.p)} over ${test.architectures} architectures` +
+      ? "No rank correlation: an A is undefined, or all A or gaps are the same."
+      : `Rank correlation ${digits(test.rho)}, p ${test.p < 0.005 ? "< 0.01" : `= ${digits(test.p)}`} over ${test.architectures} architectures` +
         (test.critical_rho === null
           ? ", which are too few for any to be significant."
           : `; only beyond ±${digits(test.critical_rho)} would it be significant.`);
   return element(
     "figure",
     { class: "gap" },
-    element("figcaption", {}, title + result + (lowest < bottom || highest > top ? " What is beyond lies at the edge." : "")),
+    element("figcaption", {}, title + result + (lowest < bottom || highest > top ? ` Values below ${GAP.ends[0]} or above ${GAP.ends[1]} lie at the edge.` : "")),
     element(
       "svg:svg",
       { viewBox: `0 0 ${GAP.width} ${GAP.height}`, role: "group", "aria-label": title },

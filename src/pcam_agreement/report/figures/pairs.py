@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcam_agreement.networks.recipes import Network
-from pcam_agreement.report.figures.panels import UNDEFINED_MEANS, add_title, panels, show_undefined
+from pcam_agreement.report.figures.panels import add_title, panels, show_undefined
 
 COLOURS = "cividis"  # survives colour blindness and grey print
 READABLE = 16  # networks, up to which a number fits into a cell
@@ -57,7 +57,7 @@ def correlations(pairs: pd.DataFrame, networks: Sequence[Network], titles: Mappi
         "Which networks look alike? Correlation of what depends on the patch in where two networks look "
         + ("(numbers in hundredths)" if m <= READABLE else ""),
         f"(1: the same on every patch; 0: as alike as on different patches; between lines: trainings of one {word}; "
-        f"last: untrained{UNDEFINED_MEANS if undefined else ''})",
+        f"last: untrained{'; pink: undefined' if undefined else ''})",
     )
     return figure
 

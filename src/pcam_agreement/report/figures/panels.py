@@ -20,9 +20,10 @@ from pcam_agreement.core.files import atomic_file
 matplotlib.use("Agg")
 
 WIDTH, HEIGHT = 7.5, 2.8  # inches, of the smallest figure
-UNDEFINED, UNDEFINED_MEANS = "#e6b8b0", "; pink: undefined"  # in no map of colours that is used here
-BEYOND = "(triangles: beyond the end of the axis)"
-ENDS, MARKERS = (-1.0, 2.0), {"x": "<>", "y": "v^"}  # of an axis on which 0 is nothing and 1 is all
+UNDEFINED = "#e6b8b0"  # pink, which is in no map of colours here
+ENDS = (-1.0, 2.0)  # of an axis on which 0 is nothing and 1 is all
+MARKERS = {"x": "<>", "y": "v^"}  # of values beyond them
+BEYOND = f"(axes end at {ENDS[0]:g} and {ENDS[1]:g}; triangles: values beyond)"
 # Pairs of networks, told apart by colour, by grey level and by shape.
 KINDS: dict[str, dict[str, Any]] = {
     "between": {"color": "#00467f", "marker": "o"},
@@ -63,6 +64,11 @@ def panels(
     return figure, list(axes.flat[: len(methods)])
 
 
+def wide_enough(low: float, high: float) -> tuple[float, float]:
+    """The limits of an axis; of one without values, where they would be 1e-17 apart, others."""
+    return (low, high) if high - low > 1e-6 else (-0.1, 1.0)
+
+
 def show_undefined(axis: Axes, cells: np.ndarray) -> bool:
     """Colour the cells [m, m] of a matrix that have no value; whether there are any."""
     if cells.any():
@@ -73,9 +79,10 @@ def show_undefined(axis: Axes, cells: np.ndarray) -> bool:
 def end_axis(axis: Axes, points: pd.DataFrame, along: Literal["x", "y"], colour: str) -> bool:
     """End the x or y axis where a few values, divided by next to nothing, would press all others together.
 
-    points: of columns x and y; those beyond an end are triangles there. Whether the axis was shortened.
+    points: of columns x and y; those beyond an end are triangles there. 0 must be on the axis already. Whether the
+    axis was shortened.
     """
-    low, high = axis.get_xlim() if along == "x" else axis.get_ylim()
+    low, high = wide_enough(*(axis.get_xlim() if along == "x" else axis.get_ylim()))
     for end, marker, beyond in zip(
         ENDS, MARKERS[along], (points[along] < ENDS[0], points[along] > ENDS[1]), strict=True
     ):

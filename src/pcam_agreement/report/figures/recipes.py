@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pcam_agreement.report.figures.panels import UNDEFINED_MEANS, add_legend, add_title, panels, show_undefined
+from pcam_agreement.report.figures.panels import add_legend, add_title, panels, show_undefined
 
 COLOURS = "cividis"  # survives colour blindness and grey print
 READABLE = 10  # recipes, up to which numbers stand in the cells; of more they are in plots/recipes.csv
 TARGET = 0.8
-LOWEST = -0.5  # of a reliability that is shown: those below 0 are noise, and grow without end
+LOWEST = -0.5  # reliability that is shown: below 0 it is noise, and that of many trainings is as low as one likes
 DASHES = ("-", "--", "-.", (0, (1, 1)))
 
 
@@ -40,11 +40,11 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
             for up, points, text in ((0.1, 12, big), (-0.24, 7, small)) if readable else ():
                 cell = axis.text(x, y - 1 - up, text, fontsize=points, ha="center", va="center", color=colour)
                 cell.set_in_layout(False)
-        if recipes[recipes["method"] == method].empty:
-            text = "undefined" if len(order) > 1 else f"one {word} only"
-            axis.text((m - 1) / 2, (m - 1) / 2, text, ha="center", va="center", fontsize=9)
         image = axis.imshow(matrix, COLOURS, vmin=0, vmax=1)
-        undefined |= show_undefined(axis, np.isnan(matrix) & np.tri(m, dtype=bool))
+        if len(order) > 1:
+            undefined |= show_undefined(axis, np.isnan(matrix) & np.tri(m, dtype=bool))
+        else:
+            axis.text(0, 0, f"one {word} only", ha="center", va="center", fontsize=9)
         points = 10 if readable else 7
         turn = 40 if readable else 90
         axis.set_xticks(
@@ -55,12 +55,12 @@ def agreement(recipes: pd.DataFrame, order: list[str], titles: Mapping[str, str]
         axis.spines[:].set_visible(False)
     assert image is not None
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, label="A (colours end at 0 and 1)")
-    small = "small: 95 % interval" if readable else "numbers and intervals are in plots/recipes.csv"
+    intervals = "small: 95 % interval" if readable else "numbers and intervals are in plots/recipes.csv"
     add_title(
         figure,
         f"How alike are two {word}s in where they look, corrected for differences between trainings? "
         f"A = 1: as two trainings of one {word}; 0: they share nothing that depends on the patch.",
-        f"({small}{UNDEFINED_MEANS if undefined else ''})",
+        f"({intervals}{'; pink: undefined' if undefined else ''})",
     )
     return figure
 
@@ -98,6 +98,7 @@ def reliability(table: pd.DataFrame, titles: Mapping[str, str], word: str) -> Fi
         figure,
         f"How many trainings must be averaged until a heatmap is about the {word}? Reliability of the mean of so many: "
         "its correlation with that of as many others",
+        *([f"(values below {LOWEST} are not shown)"] if lowest < LOWEST else []),
     )
     return figure
 

@@ -7,10 +7,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pcam_agreement.report.figures.panels import BEYOND, KINDS, add_legend, add_title, end_axis, kind_names, panels
+from pcam_agreement.report.figures.panels import (
+    BEYOND,
+    ENDS,
+    KINDS,
+    add_legend,
+    add_title,
+    end_axis,
+    kind_names,
+    panels,
+    wide_enough,
+)
 from pcam_agreement.report.gaps import said_of_test
 
-READABLE = 50  # pairs, of which intervals may lie on each other
+READABLE = 50  # pairs, up to which intervals can be told apart
 
 
 def curves(curve: pd.DataFrame, titles: Mapping[str, str], word: str) -> Figure:
@@ -60,8 +70,7 @@ def strata_means(strata: pd.DataFrame, titles: Mapping[str, str], word: str) -> 
         axis.set_xlabel("IoU less its null")
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
-    if strata["excess"].isna().all():
-        axes[0].set_xlim(-0.1, 1)  # of nothing it would be 1e-17 wide
+    axes[0].set_xlim(*wide_enough(*axes[0].get_xlim()))
     if kinds:
         words = kind_names(word)
         add_legend(figure, [Line2D([], [], lw=2.5, ms=5, label=words[kind], **KINDS[kind]) for kind in kinds])
@@ -83,15 +92,14 @@ def performance_gaps(gaps: pd.DataFrame, tests: Mapping[str, dict], titles: Mapp
         axis.vlines(points["auroc_gap"], points["low"], points["high"], color="#00467f", alpha=alpha, lw=2)
         dots = pd.DataFrame({"x": points["auroc_gap"], "y": points["agreement"]})
         axis.plot(dots["x"], dots["y"], "o", color="#00467f")
+        axis.axhline(0, color="black", ls=":", lw=1)
         shortened |= end_axis(axis, dots, "y", "#00467f")
         if len(points) <= 10:
             _label(axis, points)
-        axis.axhline(0, color="black", ls=":", lw=1)
         axis.set_xlim(0, max(1.1 * points["auroc_gap"].max(), 1e-3))
         axis.set_xlabel("gap in mean test AUROC (0: they perform alike)")
         axis.set_ylabel("normalised agreement A")
-        result = said_of_test(test) if test["rho"] is not None else "some pairs have no A"
-        axis.set_title(f"{axis.get_title()}\n{test['architectures']} architectures: {result}", fontsize=9)
+        axis.set_title(f"{axis.get_title()}\n{test['architectures']} architectures: {said_of_test(test)}", fontsize=9)
     title = "Do architectures that perform alike look alike? One point a pair of architectures"
     add_title(figure, title, *([BEYOND] if shortened else []))
     return figure
@@ -99,7 +107,8 @@ def performance_gaps(gaps: pd.DataFrame, tests: Mapping[str, dict], titles: Mapp
 
 def _label(axis: Axes, points: pd.DataFrame) -> None:
     """The names of the pairs in a column beside the panel, in the order of their points, with a line to each."""
-    rows = points.dropna(subset="agreement").sort_values(["agreement", "auroc_gap"]).to_dict("records")
+    known = points.dropna(subset="agreement").sort_values(["agreement", "auroc_gap"])
+    rows = known.assign(agreement=known["agreement"].clip(*ENDS)).to_dict("records")  # where they are drawn
     for row, pair in enumerate(rows):
         axis.annotate(
             f"{pair['architecture_a']} ~ {pair['architecture_b']}",
