@@ -146,14 +146,18 @@ def resident(learner: Learner, batch: tuple[torch.Tensor, torch.Tensor], device:
     return subject.seconds(lambda: [step() for _ in range(steps)], device) / steps
 
 
-def step_over_resident(name: str, split: Split, batch_size: int, steps: int, repeats: int) -> tuple[float, float]:
-    """The ratio, and patches a second of training."""
+def step_over_resident(
+    name: str, split: Split, batch_size: int, steps: int, repeats: int, **change: object
+) -> tuple[float, float]:
+    """The ratio, and patches a second of training; change: of the recipe's settings."""
     device, settings = choose_device("auto"), check_params(read_params()).network[name]
-    settings = settings.model_copy(update={"schedule": "constant", "batch_size": batch_size})
+    torch.backends.cudnn.allow_tf32 = True  # as in training
+    settings = settings.model_copy(update={"schedule": "constant", "batch_size": batch_size, **change})
     whole = (split.patches, split.labels, np.arange(len(split.labels)))
     torch.manual_seed(0)
     network = Network(name, "1", settings.architecture)
-    learner = Learner(network, build_classifier(settings.architecture, "none", settings.input), settings)
+    classifier = build_classifier(settings.architecture, "none", settings.input).to(memory_format=torch.channels_last)
+    learner = Learner(network, classifier, settings)
     first = to_float(torch.from_numpy(split.patches[:batch_size].copy()).to(device))
     labels = torch.from_numpy(split.labels[:batch_size].copy()).float().to(device)
     pairs = []

@@ -7,7 +7,8 @@ Networks are those of data/ or, where there are none, untrained on synthetic pat
 bits; rates of passes in channels-last bf16 (on a CPU in 32 bits), ours over those of the bare backbone, compiled, and
 as a share of the peak, which is that of a product of matrices here; what methods cost beyond passes (`explain.py`); a
 training step over one on resident tensors (`data.py`); superpixels and regression beside LIME's passes; the hours of
-seven networks by three methods on the whole test split, with the settings of profiles/full.yaml (`grid.py`).
+seven networks by three methods on the whole test split, with the methods' settings of profiles/full.yaml, in bf16 and
+the fastest batches (`grid.py`). What is compiled comes last, as it takes longest to begin.
 """
 
 import json
@@ -59,8 +60,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little of everything, for a CPU")
     args = parser.parse_args()
     name = args.network or ("test_resnet" if args.quick else "resnet34")
-    device = choose_device("auto")
-    torch.backends.cudnn.allow_tf32 = False
+    device = choose_device("auto" if args.quick else "cuda")
     few = 2 if args.quick else 64
     profile = Path("profiles/cpu.yaml" if args.quick else "profiles/full.yaml")
     settings, patches = grid.settings_of(profile), subject.patches(few, device)
@@ -68,10 +68,11 @@ def main() -> None:
     print("| question | measured | wanted |\n|---|---|---|")
     for rows in (
         correctness(name, settings, patches),
-        passes(name, device, 16 if args.quick else 4096, compiled=not args.quick),
+        passes(name, device, 16 if args.quick else 4096),
         overheads(name, args.quick),
-        training(name, 16 if args.quick else 256),
+        training(name, 16 if args.quick else 256, precision_of(device)),
         hours((name,) if args.quick else PAPER, settings, patches),
+        () if args.quick else compiled(name, device),
     ):
         for row in rows:
             print(f"| {' | '.join(row)} |", flush=True)
@@ -96,14 +97,14 @@ def correctness(name: str, settings: Params, patches: Tensor) -> Iterator[Row]:
         yield f"{method}: twice the same bytes", "yes" if maps.tobytes() == again.tobytes() else "NO", "yes"
 
 
-def passes(name: str, device: torch.device, most: int, compiled: bool) -> Iterator[Row]:
-    """Passes in channels last: through our network, the bare backbone, and compiled; the share of the peak."""
+def passes(name: str, device: torch.device, most: int) -> Iterator[Row]:
+    """Passes in channels last: through our network and the bare backbone; the share of the peak."""
     precision = precision_of(device)
     network = subject.network(name, device, precision)
     peak = matrices(device, PRECISION[precision])
     yield f"peak in {precision}, by a product of matrices", f"{peak / 1e12:.2f} TFLOP/s", ""
-    with FlopCounterMode(display=False) as counter:
-        work_of(network, "forward", device)(8)
+    with FlopCounterMode(display=False) as counter:  # with gradients: without, it does not see fused layers
+        network(torch.rand(8, 3, 96, 96, device=device).requires_grad_(True))
     for kind, ways in (("forward", 1), ("gradient", 2)):  # the way back to the pixels has as many operations
         ours = work_of(network, kind, device)
         size, rate = subject.fastest(ours, most)
@@ -112,7 +113,16 @@ def passes(name: str, device: torch.device, most: int, compiled: bool) -> Iterat
         yield f"{kind}: share of the peak", f"{share:.2f}", ""
         bare = bare_work(network, kind, device)
         yield f"{kind}: rate over the bare backbone's", f"{ratio(bare, ours, size, device):.2f}", "0.95"
-        for mode in ("default", "reduce-overhead") if compiled else ():
+
+
+def compiled(name: str, device: torch.device) -> Iterator[Row]:
+    """Passes through a compiled backbone beside the same passes through one that is not."""
+    precision = precision_of(device)
+    network = subject.network(name, device, precision)
+    for kind in ("forward", "gradient"):
+        ours = work_of(network, kind, device)
+        size, _ = subject.fastest(ours)
+        for mode in ("default", "reduce-overhead"):
             other = subject.network(name, device, precision)
             try:
                 other.backbone.compile(mode=mode)
@@ -181,25 +191,29 @@ def overheads(name: str, quick: bool) -> Iterator[Row]:
     """What methods cost beyond their passes, in 32 bits: `explain.py`."""
     command = [sys.executable, str(Path(__file__).with_name("explain.py")), "--network", name, "--json"]
     command += ["--methods", *METHODS, "--repeats", "1" if quick else "3"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        yield "time of methods over that of their passes", f"failed: exit status {done.returncode}", "1.05"
+        return
+    found = json.loads(done.stdout)
     for method, value in found.items():
         yield f"{method}: time over that of its passes", f"{value:.2f}", "1.05"
 
 
-def training(name: str, batch_size: int) -> Iterator[Row]:
+def training(name: str, batch_size: int, precision: str) -> Iterator[Row]:
     """A training step over one on tensors that are on the device: `data.py`."""
     with tempfile.TemporaryDirectory() as folder:
         slides = DrawnSlides(slides=SplitSlides(train=1, valid=1, test=1), patches_per_slide=min(1024, 6 * batch_size))
         synthetic.write(Path(folder), slides, seed=0)
         split = read_split(Path(folder), "train")
-        value, rate = data.step_over_resident(name, split, batch_size, 3, 3)
-    yield f"training step over resident tensors, batches of {batch_size}", f"{value:.2f}", "1.05"
-    yield "training: patches a second", f"{rate:,.0f}", ""
+        value, rate = data.step_over_resident(name, split, batch_size, 3, 3, precision=precision)
+    yield f"training step over resident tensors, in {precision}, batches of {batch_size}", f"{value:.2f}", "1.05"
+    yield f"training in {precision}: patches a second", f"{rate:,.0f}", ""
 
 
 def hours(names: tuple[str, ...], settings: Params, patches: Tensor) -> Iterator[Row]:
     """The paper's grid, and what of LIME is not passes."""
-    device, count = patches.device, len(patches)
+    device, count, precision = patches.device, len(patches), precision_of(patches.device)
     chosen = subject.method_settings("lime", {"method": settings.method})
     pixels = patches.permute(0, 2, 3, 1).cpu().numpy()
     segments = superpixels_of_all(pixels, chosen.superpixels, chosen.segments)
@@ -214,18 +228,18 @@ def hours(names: tuple[str, ...], settings: Params, patches: Tensor) -> Iterator
     regression = subject.seconds(without_passes, device) / count
     total, of_lime = 0.0, 0.0
     for name in names:
-        network = subject.network(name, device, precision_of(device))
+        network = subject.network(name, device, precision)
         sizes = {kind: grid.batch_size(network, kind, device) for kind in ("forward", "gradient")}
         for method in METHODS:
             size = sizes["forward" if method in subject.FORWARD else "gradient"]
             rate = grid.rate(network, method, settings, patches, size)
             total += 1 / rate
             of_lime += (method == "lime") / rate / len(names)
-            yield f"{name}, {method}: heatmaps a second", f"{rate:,.1f}", ""
+            yield f"{name}, {method}: heatmaps a second in {precision}, batches of {size}", f"{rate:,.1f}", ""
     yield "superpixels of a patch over its LIME, once for all networks", f"{drawn / of_lime:.2f}", "1"
     yield "LIME with a network that costs nothing, over LIME", f"{regression / of_lime:.2f}", "0.05"
     many = f"{len(names)} network{'s' if len(names) > 1 else ''} x {len(METHODS)} methods x {TEST_SPLIT:,} patches"
-    yield f"hours of {many}", f"{total * TEST_SPLIT / 3600:.2f}", "1" if names == PAPER else ""
+    yield f"hours of {many} in {precision}", f"{total * TEST_SPLIT / 3600:.2f}", "1" if names == PAPER else ""
 
 
 class Free(nn.Module):

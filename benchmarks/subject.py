@@ -32,6 +32,7 @@ GAIN = 1.03  # a batch twice as large must be this much faster, a patch, to be t
 
 def network(name: str, device: torch.device, precision: str = "32") -> Classifier:
     """The first training of a key of `network`, as `dvc repro` left it; where there is none, untrained (and said)."""
+    torch.backends.cudnn.allow_tf32 = False  # as in inference.load
     path = _first(name).path(DATA / "checkpoints", ".safetensors")
     if path.exists():
         return load_classifier(path, device, precision)
@@ -68,6 +69,8 @@ def patches(count: int, device: torch.device) -> Tensor:
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """How long the work takes, until the device has done it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()  # what was asked for before is not counted
     start = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -307,6 +307,28 @@ def test_each_gpu_has_one_stage_at_a_time(gpus, most, tmp_path, monkeypatch):
     assert given == ({None, *gpus} if len(gpus) > 1 else {None})
 
 
+def test_a_stage_that_computes_on_several_gpus_gets_them_and_leaves_others_the_rest(tmp_path, monkeypatch):
+    toy = Toy(tmp_path / "toy", "a", "b", "c")
+    for name, devices in (("a", 2), ("b", 1), ("c", 9)):
+        toy.change("network", name, "devices", value=devices)
+    toy.sign("hold-a").touch()
+    toy.sign("hold-b").touch()
+
+    def go_on() -> None:
+        until(lambda: len(list(toy.path.glob("data/begun-[ab]"))) == 2, "a and b run at once")
+        toy.sign("hold-a").unlink()
+        toy.sign("hold-b").unlink()
+
+    other = threading.Thread(target=go_on)
+    other.start()
+    with Counting() as executor:
+        in_process(toy, executor, ["3", "5", "7"], monkeypatch)
+    other.join()
+    assert executor.most == 2
+    found = {environment.get("CUDA_VISIBLE_DEVICES") for environment in executor.environments}
+    assert found == {None, "3,5", "7", "3,5,7"}
+
+
 @pytest.mark.parametrize("started", [False, True])
 def test_a_stage_without_torch_is_forked_only_from_a_process_that_is_there_already(started, tmp_path, monkeypatch):
     forks = Forks()

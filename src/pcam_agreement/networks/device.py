@@ -21,7 +21,17 @@ def choose_device(choice: str, count: int = 1) -> torch.device:
     if count > torch.cuda.device_count():
         raise ValueError(f"devices is {count} but torch sees {torch.cuda.device_count()} GPUs; lower it.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products of matrices may differ
+    # Fused attention sums gradients in any order where torch is asked to warn and not to fail; at the few tokens of a
+    # patch products of matrices cost little more.
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device("cuda")
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device; from pinned memory a copy does not wait for what a GPU still computes."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _compute_deterministically() -> None:

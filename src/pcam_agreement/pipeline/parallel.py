@@ -100,7 +100,7 @@ class Pipeline:
         for stage in reversed(planned):
             chain[stage] = max((chain[other] + 1 for other in graph.predecessors(stage)), default=0)
         self.waiting = sorted(planned, key=lambda stage: -chain[stage])
-        self.running: dict[Future[int], tuple[Any, str | None, float]] = {}  # stage, GPU, start
+        self.running: dict[Future[int], tuple[Any, list[str], float]] = {}  # stage, GPUs, start
         self.ended: dict[Any, str] = {}
 
     def locked(self) -> ExitStack:
@@ -112,7 +112,7 @@ class Pipeline:
         return stack
 
     def run(self, executor: Executor, workers: int) -> None:
-        """Run what is out of date, so many commands at once and one on each GPU. Raises ValueError where one failed."""
+        """Run what is out of date, so many commands at once, one on a GPU. Raises ValueError where one failed."""
         start = time.monotonic()
         finished: set[Future[int]] = set()
         try:
@@ -148,17 +148,19 @@ class Pipeline:
         from dvc.stage.cache import RunCacheNotFoundError
 
         states = {self.ended.get(need) for need in self.needs[stage]}
-        gpu, environment, forks, kind = None, self.environment, self.forks, stage.addressing.partition("@")[0]
+        gpus: list[str] = []
+        environment, forks, kind = self.environment, self.forks, stage.addressing.partition("@")[0]
         if forks and not forks.started and kind in WITHOUT_TORCH:
             forks = None  # where nothing else runs, to import torch would take longest
-        if self.gpus and kind not in CPU_ONLY:
-            free = [name for name in self.gpus if name not in {used for _, used, _ in self.running.values()}]
-            if not free:
-                return
-            gpu = free[0]
-            environment = environment | ({"CUDA_VISIBLE_DEVICES": gpu} if len(self.gpus) > 1 else {})
         if None in states:
             return
+        if self.gpus and kind not in CPU_ONLY:
+            used = {name for _, names, _ in self.running.values() for name in names}
+            wanted = min(_devices(stage), len(self.gpus))
+            gpus = [name for name in self.gpus if name not in used][:wanted]
+            if len(gpus) < wanted:
+                return
+            environment = environment | ({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if len(self.gpus) > 1 else {})
         self.waiting.remove(stage)
         try:
             if not states <= {UP_TO_DATE, DONE, RESTORED}:
@@ -177,7 +179,7 @@ class Pipeline:
                 stage.save_deps()
                 log = self.logs / f"{stage.addressing}.log"
                 future = executor.submit(commands.run, *commands.command(stage, environment), log, forks)
-                self.running[future] = stage, gpu, time.monotonic()
+                self.running[future] = stage, gpus, time.monotonic()
                 self.tell(f"{stage.addressing}: runs")
             else:
                 self.save(stage)
@@ -218,6 +220,20 @@ class Pipeline:
 
     def tell(self, text: str) -> None:
         print(f"{time.strftime('%X')}  {len(self.ended)}/{len(self.needs)}  {text}", flush=True)
+
+
+def _devices(stage: Any) -> int:
+    """On how many devices the command of a stage computes: the setting of a recipe, of `train` or of `explain`."""
+    from dvc.dependency import ParamsDependency
+
+    kind = stage.addressing.partition("@")[0]
+    if kind not in ("train", "explain"):
+        return 1
+    read: dict[str, Any] = {}
+    for dep in stage.deps:
+        read |= dep.read_params() if isinstance(dep, ParamsDependency) else {}
+    sections = [section for key, section in read.items() if key.startswith("network.")] + [read.get(kind)]
+    return next((int(section["devices"]) for section in sections if section and "devices" in section), 1)
 
 
 def _changed(stage: Any) -> bool:

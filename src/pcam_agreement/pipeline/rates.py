@@ -58,7 +58,9 @@ def measure(recipe: Recipe, explanation: Explanation, device: torch.device, seco
     patches = torch.rand(max(share, explanation.batch_size), 3, PATCH, PATCH, device=device)
     step = _step(network, recipe, patches)
     activations = _saved(step, 2 * CHEAPEST) - _saved(step, CHEAPEST)
+    torch.backends.cudnn.allow_tf32 = True  # as in training
     of_step = _rate(step, share, seconds, device)
+    torch.backends.cudnn.allow_tf32 = False  # as in inference.load
     network.eval().requires_grad_(False)
     fold_batch_norms(network.backbone)
     network.to(memory_format=torch.channels_last).backbone.to(PRECISION[explanation.precision])

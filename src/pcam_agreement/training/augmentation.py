@@ -1,9 +1,12 @@
 """Random flips, quarter turns and stain jitter of a batch, on its device."""
 
+import functools
+
 import torch
 from torch import Tensor
 
 from pcam_agreement.core.stains import EOSIN, HAEMATOXYLIN, RESIDUAL
+from pcam_agreement.networks.device import send
 
 STAINS = (HAEMATOXYLIN, EOSIN, RESIDUAL)
 
@@ -19,7 +22,7 @@ def augment(patches: Tensor, random: Tensor, flips: bool, quarter_turns: bool, s
 
     stain_jitter: standard deviation of the logarithm of the factor on each stain's amount; 0 leaves colours alone.
     """
-    n, random = len(patches), random.to(patches.device)
+    n, random = len(patches), send(random, patches.device)
     patches = patches.permute(0, 2, 3, 1)  # the layout of the files, and of what is fast in a convolution
     if flips:
         for axis in (1, 2):
@@ -30,10 +33,17 @@ def augment(patches: Tensor, random: Tensor, flips: bool, quarter_turns: bool, s
         for count in (1, 2, 3):
             patches = torch.where(turns == count, patches.rot90(count, (1, 2)), patches)
     if stain_jitter > 0:
-        stains = torch.tensor(STAINS, device=patches.device)
+        stains, inverse = _stains(patches.device)
         factors = torch.exp(stain_jitter * random[:, 3:]).view(n, 1, 3)
         density = -torch.log(patches.clamp(min=1 / 255)).flatten(1, 2)
         with torch.autocast(patches.device.type, enabled=False):  # in less precision colours are off by a grey level
-            density = torch.bmm(density, torch.linalg.inv(stains) @ (factors.mT * stains))
+            density = torch.bmm(density, inverse @ (factors.mT * stains))
         patches = torch.exp(-density).clamp(0, 1).view_as(patches)
     return patches.permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _stains(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The stains and their inverse, float32 [3, 3]; inverted on the CPU, since a GPU would be waited for."""
+    stains = torch.tensor(STAINS)
+    return stains.to(device), torch.linalg.inv(stains).to(device)

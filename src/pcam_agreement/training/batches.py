@@ -10,6 +10,7 @@ import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
 
+from pcam_agreement.networks.device import send
 from pcam_agreement.training.settings import Training
 
 Batch = tuple[Tensor, Tensor, tuple[int, int]]
@@ -44,13 +45,10 @@ class Source:
 
     def gather(self, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
         """The patches [b, 96, 96, 3] or features, and labels uint8 [b], of these numbers (below n), on the device."""
-        where = torch.from_numpy(numbers).to(self.device)
+        where = send(torch.from_numpy(numbers), self.device)
         if self.placement == "device":
             return self.on_device.index_select(0, where), self.labels[where]
-        patches = torch.from_numpy(self.patches[self.index[numbers]])
-        if self.device.type == "cuda":
-            patches = patches.pin_memory()
-        return patches.to(self.device, non_blocking=True), self.labels[where]
+        return send(torch.from_numpy(self.patches[self.index[numbers]]), self.device), self.labels[where]
 
     def _chosen(self) -> str:
         size = self.patches[:1].nbytes

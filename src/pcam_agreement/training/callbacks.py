@@ -11,6 +11,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pcam_agreement.core.files import atomic_file
 
+ASK_EVERY = 50  # steps of several processes
+
 
 class AtomicIO(TorchCheckpointIO):
     """A checkpoint is there whole or not at all, whenever the process is killed."""
@@ -30,8 +32,10 @@ class Interval(Callback):
         self.saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, _: LightningModule, outputs: Any, batch: Any, number: int) -> None:
-        stepped = (number + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and not trainer.is_last_batch:  # behind the last, the epoch is saved
+        steps, shares = divmod(number + 1, trainer.accumulate_grad_batches)
+        # Several processes have to agree on whether it is time, for which GPUs wait.
+        asked = shares == 0 and (trainer.world_size == 1 or steps % ASK_EVERY == 0)
+        if asked and not trainer.is_last_batch:  # behind the last, the epoch is saved
             due = time.monotonic() - self.saved >= self.seconds
             if trainer.strategy.reduce_boolean_decision(due, all=False):
                 trainer.save_checkpoint(self.path)

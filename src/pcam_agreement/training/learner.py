@@ -43,7 +43,7 @@ class Learner(LightningModule):
             random = random[start : start + len(labels)]
             inputs = augment(inputs, random, settings.flips, settings.quarter_turns, settings.stain_jitter)
         loss = binary_cross_entropy_with_logits(self.run(inputs), labels.float(), reduction="sum")
-        self.losses += torch.stack([loss.detach().double(), loss.new_tensor(len(labels)).double()])
+        self.losses += torch.stack([loss.detach().double(), loss.new_full((), len(labels)).double()])
         if number % CHECK_EVERY == 0:  # a GPU would wait for it at every step
             self._check(self.losses[0] / self.losses[1], "training", LARGEST)
         return loss * accumulate * self.trainer.world_size / whole
