@@ -166,6 +166,8 @@ def test_a_few_values_that_are_divided_by_next_to_nothing_do_not_press_the_other
     figure = trends.performance_gaps(table, {"lime": {"architectures": 3, "rho": None}}, TITLES)
     assert inside(figure, tmp_path / "gaps.png")
     (axis,) = figure.axes
+    assert "an A is undefined" in figure.get_suptitle()
+    assert axis.title.get_window_extent().width < axis.bbox.width
     assert axis.get_ylim() == (-1, 2)
     assert axis.bbox.height > 0.5 * figure.bbox.height  # there is room for it
     ends = {line.get_marker(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() in "v^"}

@@ -50,7 +50,7 @@ def test_where_one_agreement_is_undefined_the_test_is():
     assert gaps.gap_test(table, 0)["rho"] is None
 
 
-def test_a_test_in_words_does_not_call_the_unlikely_impossible_and_says_why_there_is_none():
+def test_a_test_in_words_does_not_call_the_unlikely_impossible():
     assert gaps.said_of_test({"rho": -0.371, "p": 0.0001}) == "rank correlation -0.37 (p < 0.01)"
     assert gaps.said_of_test({"rho": -0.371, "p": 0.0064}) == "rank correlation -0.37 (p = 0.01)"
-    assert "an A is undefined" in gaps.said_of_test({"rho": None, "p": None})
+    assert gaps.said_of_test({"rho": None, "p": None}) == "no rank correlation"

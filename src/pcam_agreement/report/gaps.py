@@ -72,6 +72,6 @@ def gap_test(gaps: pd.DataFrame, seed: int) -> dict:
 def said_of_test(test: Mapping[str, Any]) -> str:
     """A `gap_test` in words."""
     if test["rho"] is None:
-        return "no rank correlation (an A is undefined, or all A or gaps are the same)"
+        return "no rank correlation"
     p = f"p = {test['p']:.2f}" if test["p"] >= 0.005 else "p < 0.01"
     return f"rank correlation {test['rho']:.2f} ({p})"

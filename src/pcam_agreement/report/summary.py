@@ -158,7 +158,7 @@ def _span(values: list[float]) -> str:
 
 
 def _means(agreement: dict, measure: str, methods: list[str]) -> pd.DataFrame:
-    """Over all pairs of trained networks."""
+    """The means of a measure over pairs of trained networks, by method."""
     kinds = {"between": "two recipes", "within": "two trainings of one recipe"}
     rows = {text: [agreement[method][f"{measure}_{kind}"] for method in methods] for kind, text in kinds.items()}
     return pd.DataFrame.from_dict(rows, "index", dtype=float, columns=methods)

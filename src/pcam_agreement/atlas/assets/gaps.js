@@ -69,14 +69,17 @@ function gapPlot(state, { run, number }) {
   const result =
     test.rho === null
       ? "No rank correlation: an A is undefined, or all A or gaps are the same."
-      : `Rank correlation ${digits(test.rho)}, p ${test.p < 0.005 ? "< 0.01" : `= ${digits(test.p)}`} over ${test.architectures} architectures` +
+      : `Rank correlation ${digits(test.rho)}, p ${test.p < 0.005 ? "< 0.01" : `= ${digits(test.p)}`} over ` +
+        `${test.architectures} architectures` +
         (test.critical_rho === null
           ? ", which are too few for any to be significant."
           : `; only beyond ±${digits(test.critical_rho)} would it be significant.`);
+  const beyond =
+    lowest < bottom || highest > top ? ` Values below ${GAP.ends[0]} or above ${GAP.ends[1]} lie at the edge.` : "";
   return element(
     "figure",
     { class: "gap" },
-    element("figcaption", {}, title + result + (lowest < bottom || highest > top ? ` Values below ${GAP.ends[0]} or above ${GAP.ends[1]} lie at the edge.` : "")),
+    element("figcaption", {}, title + result + beyond),
     element(
       "svg:svg",
       { viewBox: `0 0 ${GAP.width} ${GAP.height}`, role: "group", "aria-label": title },

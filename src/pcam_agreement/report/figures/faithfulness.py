@@ -31,9 +31,8 @@ def gains(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         axis.set_yticks(range(len(networks)), networks)
         axis.grid(axis="x", alpha=0.3)
         axis.set_xlabel("gain over the same map\nat a random place", fontsize=8)
-        for label, trained in zip(
-            axis.get_yticklabels(), rows["trained"], strict=False
-        ):  # names are in the first column
+        labels = axis.get_yticklabels()  # none but in the first column
+        for label, trained in zip(labels, rows["trained"], strict=False):
             label.set_color("black" if trained else "#808080")
     beyond = [end_axis(axis, points, "x", colour) for axis, points, colour in drawn]
     axes[0].set_ylim(len(networks) - 0.5, -0.5)

@@ -101,7 +101,9 @@ def performance_gaps(gaps: pd.DataFrame, tests: Mapping[str, dict], titles: Mapp
         axis.set_ylabel("normalised agreement A")
         axis.set_title(f"{axis.get_title()}\n{test['architectures']} architectures: {said_of_test(test)}", fontsize=9)
     title = "Do architectures that perform alike look alike? One point a pair of architectures"
-    add_title(figure, title, *([BEYOND] if shortened else []))
+    nothing = "(no rank correlation: an A is undefined, or all A or gaps are the same)"
+    undefined = any(test["rho"] is None for test in tests.values())
+    add_title(figure, title, *([nothing] if undefined else []), *([BEYOND] if shortened else []))
     return figure
 
 
