@@ -201,6 +201,19 @@ def test_every_column_of_panels_has_its_numbers_and_untrained_networks_are_grey_
     assert panels.BEYOND in figure.get_suptitle().replace("\n", " ")
 
 
+def test_an_axis_that_panels_share_and_on_which_nothing_is_drawn_is_not_1e_17_wide():
+    methods = [f"method_{number}" for number in range(5)]
+    titles = dict(zip(methods, methods, strict=True))
+    nothing = [f"{name}_gain{end}" for name in faithfulness.COLOURS for end in ("", "_low", "_high")]
+    gains = pd.DataFrame({"method": methods}).assign(network="a-1", trained=True, **dict.fromkeys(nothing, np.nan))
+    nothing = ["excess", "excess_low", "excess_high"]
+    strata = pd.DataFrame({"method": methods}).assign(stratum="tumour", kind="between", patches=4)
+    strata = strata.assign(**dict.fromkeys(nothing, np.nan))
+    for figure in (faithfulness.gains(gains, titles), trends.strata_means(strata, titles, "recipe")):
+        low, high = figure.axes[0].get_xlim()
+        assert low < 0 and high - low > 0.1
+
+
 def test_reliabilities_that_are_left_out_of_the_figure_are_said(tmp_path):
     table = pd.DataFrame(
         [
